@@ -1,0 +1,1 @@
+"""Kernels: FLAME skinning, Gaussian binding, mouth offsets, hash grid and rasterizer."""

@@ -1,0 +1,1 @@
+"""Streaming avatar runtime: numpy, ONNX Runtime and the kernels; never torch."""

@@ -1,0 +1,1 @@
+"""PyTorch side: networks, head models, data and training."""

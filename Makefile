@@ -1,0 +1,72 @@
+# Everything a developer types. Two commands matter to a newcomer:
+#
+#   make demo [WAV=speech.wav]   set up, export the demo checkpoint, speak the sample, write demo.mp4
+#   make test                    run the tests in the same environment
+#
+# Both install into .venv with the exact versions of constraints.txt. A second run starts at once; a changed C++ file,
+# constraint or checkpoint redoes only what depends on it.
+
+PYTHON ?= python3.11
+WAV ?= training/assets/sample.wav
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+installed := $(VENV)/.installed
+bundle := demo.emotag/manifest.json
+packages := runtime plugins export training
+native := CMakeLists.txt $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+# What decides the bundle's content besides the checkpoint.
+exporter := $(shell find export training runtime/bundle* -name '*.py')
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint types format wheel media sample clean
+
+demo: $(bundle)
+	$(BIN)/emotag-render demo.emotag "$(WAV)" -o demo.mp4
+
+$(bundle): training/assets/demo.pt $(exporter) | $(installed)
+	$(BIN)/emotag-export $< -o demo.emotag
+	@touch $@
+
+test: $(installed)
+	$(BIN)/python -m pytest
+
+lint: $(installed)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(installed)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# mypy takes the package's name from the folder's, which must be an identifier: the link makes it "emotag" in any clone.
+types: $(installed)
+	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/emotag
+	cd build/mypy/emotag && "$(abspath $(BIN))/mypy"
+
+wheel: $(installed)
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+# The README's pictures, and the shipped sample speech (needs flite).
+media: $(bundle)
+	$(BIN)/python -m benchmarks.readme_media demo.emotag "$(WAV)" docs/images
+
+sample: $(installed)
+	$(BIN)/python -m benchmarks.sample_speech training/assets/sample.wav
+
+# The build requirements come first because the project builds without isolation: its compiled objects then stay valid
+# between builds, and a changed C++ file costs seconds.
+$(installed): pyproject.toml constraints.txt $(native) | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt scikit-build-core nanobind
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[export,train,dev]'
+	@touch $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or later, or pass PYTHON=…"; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || { echo "make: no C++ compiler; install g++ or clang"; exit 1; }
+	@command -v cmake >/dev/null || { echo "make: cmake is missing; install cmake 3.25 or later"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf build dist demo.emotag demo.mp4 $(VENV) .mypy_cache .pytest_cache .ruff_cache

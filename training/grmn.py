@@ -111,9 +111,7 @@ class BiasFreeMLP(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.net = nn.ModuleList(
-            nn.Linear(a, b, bias=False) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.net = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(widths[:-1], widths[1:], strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         for index, layer in enumerate(self.net):
@@ -147,9 +145,7 @@ class EncoderStack(nn.Module):
     def __init__(self, config: GRMNConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                config.width, config.heads, config.feedforward, dropout=0.0, batch_first=True
-            )
+            nn.TransformerEncoderLayer(config.width, config.heads, config.feedforward, dropout=0.0, batch_first=True)
             for _ in range(config.layers)
         )
         self.heads = config.heads
@@ -189,9 +185,7 @@ class GRMN(nn.Module):
         self.audio_proj = nn.Linear(config.hidden, d)
         self.pos_encoder = Positions(d, config.positions)
         self.audio_transformer = EncoderStack(config)
-        self.au_encoder = nn.Sequential(
-            nn.Linear(len(ACTION_UNITS), a), nn.ReLU(), nn.Linear(a, a), nn.ReLU()
-        )
+        self.au_encoder = nn.Sequential(nn.Linear(len(ACTION_UNITS), a), nn.ReLU(), nn.Linear(a, a), nn.ReLU())
         self.au_fusion = nn.Linear(a, d)
         self.audio_adain = nn.Sequential(nn.Linear(config.identity, 256), nn.ReLU(), nn.Linear(256, 2 * d))
         self.au_adain = nn.Sequential(nn.Linear(config.identity, 256), nn.ReLU(), nn.Linear(256, 2 * a))
@@ -219,9 +213,7 @@ class GRMN(nn.Module):
             CheckpointError: the network was made without one.
         """
         if self.config.mouth is None:
-            raise CheckpointError(
-                "this motion network has no mouth head: set GRMNConfig.mouth when it is made"
-            )
+            raise CheckpointError("this motion network has no mouth head: set GRMNConfig.mouth when it is made")
         return MouthHead.of(
             self.config.mouth,
             self.encoder_xy,
@@ -234,8 +226,9 @@ class GRMN(nn.Module):
     def encode(self, windows: Tensor) -> Tensor:
         """Encode windows [..., W, H] of audio tokens to [..., D]."""
         lead = windows.shape[:-2]
-        x = self.pos_encoder(self.audio_proj(windows.reshape(-1, *windows.shape[-2:])))
-        return self.audio_transformer(x).mean(-2).reshape(*lead, self.config.width)
+        x: Tensor = self.pos_encoder(self.audio_proj(windows.reshape(-1, *windows.shape[-2:])))
+        x = self.audio_transformer(x)
+        return x.mean(-2).reshape(*lead, self.config.width)
 
     def modulation(self, identity: Tensor) -> tuple[Tensor, Tensor]:
         """Audio and AU modulation (γ, β concatenated) of an identity feature [..., 512]."""
@@ -268,9 +261,7 @@ class GRMN(nn.Module):
         base = torch.cat([self.flame_exp_head(shared), self.flame_jaw_head(shared)], -1)
         motion = base + gate * residual
         e = self.config.expression
-        return Motion(
-            motion[..., :e], motion[..., e:], gate, logits, base[..., :e], residual[..., :e], encodings
-        )
+        return Motion(motion[..., :e], motion[..., e:], gate, logits, base[..., :e], residual[..., :e], encodings)
 
     def _latent(
         self, shared: Tensor, logits: Tensor, gate: Tensor, emotion: Tensor | None, weight: Tensor | None

@@ -14,10 +14,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 installed := $(VENV)/.installed
 bundle := demo.emotag/manifest.json
-packages := runtime plugins export training
 native := CMakeLists.txt $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 # What decides the bundle's content besides the checkpoint.
-exporter := $(shell find export training runtime/bundle* -name '*.py')
+exporter := $(shell find export training -name '*.py') $(wildcard runtime/bundle*.py)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test lint types format wheel media sample clean
@@ -40,10 +39,11 @@ format: $(installed)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# mypy takes the package's name from the folder's, which must be an identifier: the link makes it "emotag" in any clone.
+# mypy takes the package's name from the folder's: the link makes it "emotag" whatever the clone is called.
 types: $(installed)
 	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/emotag
-	cd build/mypy/emotag && "$(abspath $(BIN))/mypy"
+	cd build/mypy && ../../$(BIN)/mypy --config-file emotag/pyproject.toml --cache-dir ../../.mypy_cache \
+	    -p emotag.runtime -p emotag.plugins -p emotag.export -p emotag.training
 
 wheel: $(installed)
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
@@ -58,8 +58,9 @@ sample: $(installed)
 # The build requirements come first because the project builds without isolation: its compiled objects then stay valid
 # between builds, and a changed C++ file costs seconds.
 $(installed): pyproject.toml constraints.txt $(native) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt scikit-build-core nanobind
-	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[export,train,dev]'
+	@echo "make: installing what constraints.txt pins into $(VENV); the first time takes a minute or two"
+	@$(PIP) install --quiet -c constraints.txt scikit-build-core nanobind
+	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[export,train,dev]'
 	@touch $@
 
 $(BIN)/python:

@@ -127,7 +127,7 @@ def test_runtime_leaves_torch_out(module: str) -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    """`make` installs what constraints.txt says: every requirement of the project has its exact version there."""
+    """`make` installs what constraints.txt says, so it must name every requirement of the project."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert pins["torch"] == "2.13.0"

@@ -231,28 +231,27 @@ class GRMN(nn.Module):
         return x.mean(-2).reshape(*lead, self.config.width)
 
     def modulation(self, identity: Tensor) -> tuple[Tensor, Tensor]:
-        """Audio and AU modulation (γ, β concatenated) of an identity feature [..., 512]."""
+        """Audio and AU modulation (γ, β concatenated; Eq. 4) of an identity feature [..., 512]."""
         return self.audio_adain(identity), self.au_adain(identity)
 
     def decode(
         self,
         encodings: Tensor,
         aus: Tensor,
-        identity: Tensor | None,
+        modulation: tuple[Tensor, Tensor] | None,
         emotion: Tensor | None = None,
         emotion_weight: Tensor | None = None,
     ) -> Motion:
         """Decode encodings [..., D] with action units [..., 6] (0…5).
 
-        `identity` is [512] or broadcastable to [..., 512]; None bypasses AdaIN, as the released code does when the
-        file is missing. `emotion` [..., C] are probabilities over `conditions`; `emotion_weight` [..., 1] in 0…1 mixes
+        `modulation` comes from `modulation`, broadcastable to the leading axes; None bypasses AdaIN, as the released
+        code does when the identity file is missing. `emotion` [..., C] are probabilities over `conditions`; `emotion_weight` [..., 1] in 0…1 mixes
         them into the latent that the residual is decoded from, and their intensity 1 - p(neutral) into the gate.
         """
         audio, au = encodings, self.au_encoder(aus)
-        if identity is not None:
-            audio_mod, au_mod = self.modulation(identity)
-            audio = adaptive_instance_norm(audio, *audio_mod.chunk(2, -1))
-            au = adaptive_instance_norm(au, *au_mod.chunk(2, -1))
+        if modulation is not None:
+            audio = adaptive_instance_norm(audio, *modulation[0].chunk(2, -1))
+            au = adaptive_instance_norm(au, *modulation[1].chunk(2, -1))
         shared = self.backbone_net(audio) + self.au_fusion(au)
         logits = self.emotion_head(shared)
         gate = torch.sigmoid(self.gate_net(shared))
@@ -310,7 +309,9 @@ class GRMN(nn.Module):
         """
         around = self.smooth(self.encode(windows))
         size = (*around.shape[:-1], -1)
-        who = identity if identity is None or identity.dim() == 1 else identity[..., None, None, :]
+        if identity is not None and identity.dim() > 1:
+            identity = identity[..., None, None, :]
+        who = None if identity is None else self.modulation(identity)
         wish = None if emotion is None else emotion[..., None, :].expand(size)
         weight = None if emotion_weight is None else emotion_weight[..., None, :].expand(size)
         decoded = self.decode(around, aus[..., None, :].expand(size), who, wish, weight)

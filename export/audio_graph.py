@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..training.wav2vec2 import StreamingWav2Vec2
+from .step import StepModule
 
 EMPTY_SLOT = -1e4  # added to the attention scores of ring slots that hold nothing yet
 
@@ -72,8 +73,8 @@ class PositionStep(nn.Module):
         super().__init__()
         self.groups = int(convolution.groups)
         self.tokens = step_tokens
-        self.half = int(convolution.kernel_size[0]) // 2
-        weight = convolution.weight.detach()[..., : self.half + step_tokens]  # [H, H/groups, taps]
+        self.reach = int(convolution.kernel_size[0]) // 2
+        weight = convolution.weight.detach()[..., : self.reach + step_tokens]  # [H, H/groups, taps]
         hidden, width, taps = weight.shape
         grouped = weight.reshape(self.groups, hidden // self.groups, width, taps).permute(0, 3, 2, 1)
         self.weights = nn.ParameterList(w.reshape(taps * width, -1).contiguous() for w in grouped)
@@ -82,7 +83,7 @@ class PositionStep(nn.Module):
     def forward(self, window: Tensor) -> Tensor:
         """[64 + n, H] to [n, H]."""
         n, hidden = self.tokens, window.shape[1]
-        taps = self.half + n
+        taps = self.reach + n
         padded = F.pad(window, (0, 0, 0, n - 1))
         columns = torch.stack([padded[i : i + taps] for i in range(n)])
         columns = columns.reshape(n, taps, self.groups, hidden // self.groups).permute(2, 0, 1, 3)
@@ -133,7 +134,7 @@ class LayerStep(nn.Module):
         return out
 
 
-class AudioStep(nn.Module):
+class AudioStep(StepModule):
     """Samples of one chunk and state to c tokens and the next state (docs/bundle.md, audio.onnx)."""
 
     def __init__(self, encoder: StreamingWav2Vec2) -> None:
@@ -176,7 +177,7 @@ class AudioStep(nn.Module):
         joined = torch.cat([tail, samples])
         new, next_caches = self._features(joined, caches)
         window = torch.cat([features, new])  # 64 + r tokens before, then c new ones
-        x = window[self.position.half :] + self.position(window)
+        x = window[self.position.reach :] + self.position(window)
         x = x if self.pre_norm else self.norm(x)
         new_rings: list[Tensor] = []
         for i, layer in enumerate(self.layers):
@@ -206,7 +207,7 @@ class AudioStep(nn.Module):
             if i < self._cached():
                 caches[f"conv_{i + 1}"] = x
                 x = convolution(torch.cat([x, x]), x)
-        features = torch.zeros(self.position.half + self.streaming.lookahead, self.hidden)
+        features = torch.zeros(self.position.reach + self.streaming.lookahead, self.hidden)
         return {"tail": torch.zeros(5), **caches, "features": features}
 
     def example_inputs(self) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..training.grmn import ACTION_UNITS, GRMN
+from .step import StepModule
 
 OUTPUTS = (
     "expression",
@@ -18,7 +19,7 @@ OUTPUTS = (
 )
 
 
-class MotionStep(nn.Module):
+class MotionStep(StepModule):
     """The newest window and the encodings before it to one frame's motion (docs/bundle.md, motion.onnx).
 
     The identity feature is baked in: its AdaIN modulation is constant for an avatar.

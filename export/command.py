@@ -1,0 +1,138 @@
+"""The `emotag-export` command: a checkpoint to an avatar bundle."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..runtime.errors import CheckpointError, EmotagError
+from ..training.checkpoint import Checkpoint, load_checkpoint
+from ..training.released import AUTO, RELEASED_ENCODER, load_released
+from ..training.wav2vec2 import StreamingConfig
+from .bundle import ExportOptions, write_bundle
+from .graphs import PRECISIONS
+from .speech import load_speech
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, or 1 after one line that says what is wrong."""
+    options = _parser().parse_args(arguments)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    logging.getLogger("root").setLevel(logging.ERROR)
+    try:
+        _run(options)
+    except EmotagError as error:
+        print(f"emotag-export: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("emotag-export: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="emotag-export",
+        description="Turn a checkpoint into an avatar bundle: ONNX graphs, tensors, cues, manifest and parity report.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="our .pt, or a released chkpnt_face_latest.pth")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the bundle folder, such as anna.emotag")
+    parser.add_argument("--name", help="the avatar's name (default: that of the folder)")
+    parser.add_argument("--audio-precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--motion-precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument(
+        "--speech", type=Path, action="append", default=[], metavar="FILE",
+        help="speech that parity is measured on and, for a released checkpoint, that calibrates the streaming encoder; "
+        "may be repeated (default: the shipped sample)",
+    )  # fmt: skip
+    released = parser.add_argument_group("released checkpoints")
+    released.add_argument(
+        "--scene", type=Path, help="the processed scene folder (transforms.json, flame_params.npz, …)"
+    )
+    released.add_argument("--flame", type=Path, help="FLAME's generic_model.pkl; it is read without executing it")
+    released.add_argument("--faces", type=Path, help="OBJ with the mesh's faces, if they are not the pickle's")
+    released.add_argument(
+        "--encoder", metavar="NAME", default=AUTO,
+        help="Wav2Vec2 name or folder for new speech; 'none' for a bundle that only plays its recording "
+        f"(default: {RELEASED_ENCODER} where it can be had, else none)",
+    )  # fmt: skip
+    released.add_argument(
+        "--streaming", default="2,8,100", metavar="C,R,L",
+        help="chunk, look-ahead and context of the streaming encoder in 20 ms tokens (default: %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    speech, speech_name = load_speech(options.speech)
+    with tqdm(total=6, bar_format="{desc:<34}{bar}| {elapsed}", file=sys.stderr) as bar:
+
+        def progress(stage: str) -> None:
+            bar.set_description_str(stage)
+            bar.update()
+
+        progress("reading the checkpoint")
+        checkpoint = read_checkpoint(options, speech)
+        bar.total = 6 + (checkpoint.encoder is not None) * 2
+        export = ExportOptions(speech, speech_name, options.audio_precision, options.motion_precision, options.name)
+        report = write_bundle(checkpoint, options.output, export, progress)
+        bar.update(bar.total - bar.n)
+    print(f"{options.output}: {summary(report)}")
+    for note in checkpoint.info.notes:
+        print(f"note: {note}")
+
+
+def read_checkpoint(options: argparse.Namespace, speech: NDArray[np.float32]) -> Checkpoint:
+    """Our checkpoint, or a released one if a scene is given.
+
+    Raises:
+        CheckpointError: it cannot be used, or options of a released checkpoint are missing.
+    """
+    if options.scene is None and options.flame is None:
+        return load_checkpoint(options.checkpoint)
+    if options.scene is None or options.flame is None:
+        raise CheckpointError("a released checkpoint needs both --scene and --flame")
+    return load_released(
+        options.checkpoint,
+        options.scene,
+        options.flame,
+        encoder=None if options.encoder == "none" else options.encoder,
+        streaming=parse_streaming(options.streaming),
+        calibration=[speech],
+        faces=options.faces,
+    )
+
+
+def parse_streaming(text: str) -> StreamingConfig:
+    """`c,r,L` to a streaming definition.
+
+    Raises:
+        CheckpointError: it is not three whole numbers that make one.
+    """
+    try:
+        chunk, lookahead, context = (int(part) for part in text.split(","))
+    except ValueError:
+        raise CheckpointError(f"--streaming {text}: give three whole numbers C,R,L such as 2,8,100") from None
+    return StreamingConfig(chunk, lookahead, context)
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The parity report in one line."""
+    checks = report["checks"]
+    worst = max((c["value"] / c["bound"] for c in checks if not c["at_least"]), default=0.0)
+    size = sum(report["bytes"].values()) / 1e6
+    kept = sum(bool(c["passed"]) for c in checks)
+    return f"{kept} of {len(checks)} parity bounds kept (largest at {100 * worst:.0f}% of its bound), {size:.1f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

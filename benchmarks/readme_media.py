@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from emotag import runtime
 from PIL import Image
+
+from emotag import runtime
 
 SECONDS = 6.0  # of speech in the animation
 STRIDE = 2  # of 25 frames a second, every second one is shown

@@ -219,11 +219,12 @@ def _neck_share(template: Array, faces: NDArray[np.int32]) -> Array:
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     unique, count = np.unique(edges, axis=0, return_counts=True)
     rim = np.unique(unique[count == 1])
-    rim = template[rim[template[rim, 1] < _ORIGIN[1]]]
+    rim = template[rim[template[rim, 1] < -0.06]]  # teeth and lashes have open edges too, higher up
     normal = np.linalg.svd(rim - rim.mean(axis=0))[2][2]
     height = (template - rim.mean(axis=0)) @ (normal * np.sign(normal[1]))
-    ramp = np.clip((height - 0.003) / _NECK_RAMP, 0, 1)
-    return ramp * ramp * (3 - 2 * ramp)
+    ramp: Array = np.clip((height - 0.003) / _NECK_RAMP, 0, 1)
+    smooth: Array = ramp * ramp * (3 - 2 * ramp)
+    return smooth
 
 
 def _weights(neck: Array, jaw: Array, kept: NDArray[np.int64]) -> Array:

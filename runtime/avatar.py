@@ -1,0 +1,276 @@
+"""The avatar: 40 ms of audio in, one picture out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..plugins import Camera
+from .audio import AudioQueue, Samples, check_rate, check_samples, to_float
+from .drawing import Background, Painter, Picture, check_background, check_size
+from .errors import BundleError, ControlError
+from .frame import Frame, split_alpha
+from .graphs import Float
+from .manifest import FRAME_SAMPLES, SAMPLE_RATE
+from .model import Model
+from .motion import Motion
+from .sound import Sound, with_progress
+from .speech import Closing
+from .stats import StageClock, Stats
+
+_SILENCE = np.zeros(FRAME_SAMPLES, np.float32)
+
+
+class Avatar:
+    """A talking head. Not for use by two threads at once; several avatars on one `Model` may run side by side.
+
+    A frame's picture needs d frames of look-ahead (`latency_ms`). The first d frames show the rest pose with
+    silence and have negative indices; from then on `frame.audio` is what belongs to `frame.rgb`.
+    """
+
+    def __init__(
+        self,
+        model: Model | str | Path,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        width: int | None = None,
+        height: int | None = None,
+    ) -> None:
+        """model: a loaded `Model`, or the bundle folder. width, height: of the picture, default those of the bundle.
+
+        device and threads are those of `Model.load`, and used only with a folder.
+        Raises BundleError, BackendError, ControlError.
+        """
+        self._model = model if isinstance(model, Model) else Model.load(model, device, threads)
+        manifest = self._model.manifest
+        size = check_size(width or manifest.width, height or manifest.height)
+        self._painter = Painter(self._model.scene, manifest, self._model.cues, self._model.threads, size)
+        self._network = self._model.motion_network()
+        self._speech = self._model.speech(self._network)
+        self._closing = Closing(self._network.rest)
+        self._queue = AudioQueue()
+        self._samples = np.zeros(FRAME_SAMPLES, np.float32)
+        self._background: Background = manifest.background
+        self._camera: Camera | None = None
+        self._clock = StageClock()
+        self._shown: Motion = self._network.rest
+        self._index = -manifest.lookahead_frames
+
+    # What it is
+
+    @property
+    def model(self) -> Model:
+        """What it shares with other avatars of its bundle."""
+        return self._model
+
+    @property
+    def backend(self) -> str:
+        """Where it runs: "cpu"."""
+        return self._model.backend
+
+    @property
+    def latency_ms(self) -> int:
+        """Milliseconds between a sound and the picture that belongs to it."""
+        return self._model.latency_ms
+
+    @property
+    def width(self) -> int:
+        """Of the picture, in pixels."""
+        return self._painter.width
+
+    @property
+    def height(self) -> int:
+        """Of the picture, in pixels."""
+        return self._painter.height
+
+    @property
+    def expression_names(self) -> tuple[str, ...]:
+        """Names of the expression coefficients; empty if the head has none."""
+        return self._model.manifest.expression_names
+
+    def stats(self) -> Stats:
+        """Times of each stage over the newest frames."""
+        return self._clock.stats()
+
+    # What can be set at any time
+
+    @property
+    def background(self) -> Background:
+        """Three numbers 0…1, an image uint8 [height, width, 3], or None for transparent (`Frame.alpha`)."""
+        return self._background
+
+    @background.setter
+    def background(self, value: Any) -> None:
+        self._background = check_background(value, self.width, self.height)
+
+    @property
+    def camera(self) -> Camera | None:
+        """The camera that looks; None is the recorded one, which moves with the cues."""
+        return self._camera
+
+    @camera.setter
+    def camera(self, value: Camera | None) -> None:
+        if value is not None:
+            if not isinstance(value, Camera):
+                raise ControlError(f"camera is {type(value).__name__}: set an emotag.plugins.Camera, or None")
+            if (value.width, value.height) != (self.width, self.height):
+                raise ControlError(
+                    f"camera is {value.width}x{value.height}, the avatar {self.width}x{self.height}: "
+                    "make the camera of that size, or the avatar with width= and height="
+                )
+        self._camera = value
+
+    # Audio in, frames out
+
+    def step(self, samples: Samples, out: Picture | None = None) -> Frame:
+        """Takes exactly 640 samples (40 ms, 16 kHz mono; int16, or float32 in -1…1); returns exactly one frame.
+
+        out: where to draw, uint8 [height, width, 3] (4 on a transparent background); a new array by default.
+        Audio that `push` left waiting comes first. Raises AudioError, and the avatar is as before.
+        """
+        self._check_speaks()
+        samples = check_samples(samples, FRAME_SAMPLES)
+        if out is not None:
+            self._check_out(out)
+        start = perf_counter()
+        if self._queue.idle:
+            to_float(samples, self._samples)
+        else:
+            self._queue.put(samples)
+            self._queue.take(self._samples)
+        return self._frame(start, out)
+
+    def push(self, samples: Samples, sample_rate: int = SAMPLE_RATE) -> Iterator[Frame]:
+        """Takes audio of any length and rate; yields the frames that became ready, the same as repeated `step`.
+
+        The audio is checked and taken in at once, frames are made as they are asked for: what is not asked for
+        waits for the next call. `interrupt` ends the iteration. Raises AudioError, and the avatar is as before.
+        """
+        self._check_speaks()
+        rate = check_rate(sample_rate)
+        self._queue.put(check_samples(samples), rate)
+        return self._ready()
+
+    def flush(self) -> Iterator[Frame]:
+        """Ends an utterance: silence fills its last frame and the look-ahead; yields the frames up to its last.
+
+        The stream goes on: the silence has been heard, indices count on, and the frames of the silence itself
+        come out with the next audio.
+        """
+        silence = np.zeros(FRAME_SAMPLES * self._model.manifest.lookahead_frames, np.float32)
+        self._queue.finish()
+        if len(silence):
+            self._queue.put(silence)
+        return (frame for frame in self._ready() if frame.index >= 0)
+
+    def interrupt(self) -> None:
+        """Drops all audio that is not yet shown and closes the mouth within 120 ms; what comes next is a new utterance.
+
+        Indices count on. The next d frames are silent.
+        """
+        self._queue.clear()
+        self._speech.reset()
+        self._closing.begin(self._shown)
+
+    def reset(self) -> None:
+        """As just made, except for background, camera and statistics."""
+        self._queue.clear()
+        self._speech.reset()
+        self._closing.cancel()
+        self._shown = self._network.rest
+        self._index = -self._model.manifest.lookahead_frames
+
+    def render(
+        self,
+        source: str | Path | Samples,
+        *,
+        sample_rate: int = SAMPLE_RATE,
+        downmix: bool = False,
+        progress: bool = True,
+    ) -> Iterator[Frame]:
+        """Yields the frames of a whole sound file or array, from index 0 to the last; each is ready when asked for.
+
+        A file is read as it is needed, so it may be hours long. The avatar is reset before and after. sample_rate
+        is that of an array. downmix: average the channels of a file instead of refusing it. progress: a bar on
+        stderr, if that is a terminal. Raises AudioError.
+        """
+        self._check_speaks()
+        sound = Sound.open(source, sample_rate, downmix)
+        return with_progress(self._render(sound), sound.frames, progress)
+
+    def cued(self, *, progress: bool = True) -> Iterator[Frame]:
+        """Yields the recorded clip: its own features, cues and cameras, with silence, from index 0.
+
+        Only for bundles made from a released checkpoint, which bring their features; BundleError otherwise.
+        The avatar is reset before and after.
+        """
+        windows = self._model.cues.cues.windows()
+        return with_progress(self._cued(windows), len(self._model.cues.cues), progress)
+
+    def _ready(self) -> Iterator[Frame]:
+        while True:
+            start = perf_counter()
+            if not self._queue.take(self._samples):
+                return
+            yield self._frame(start, None)
+
+    def _render(self, sound: Sound) -> Iterator[Frame]:
+        self.reset()
+        try:
+            for block in sound.blocks:
+                yield from (frame for frame in self.push(block, sound.rate) if frame.index >= 0)
+            yield from self.flush()
+        finally:
+            self.reset()
+
+    def _cued(self, windows: Iterator[Float]) -> Iterator[Frame]:
+        aus, newest = self._model.cues.cues.aus, self._model.manifest.motion.smooth_future
+        self.reset()
+        try:
+            for frame in range(-newest, len(aus)):
+                start = perf_counter()
+                motion = self._network.recorded(next(windows, None), aus[max(frame, 0)])
+                if frame >= 0:
+                    self._index = frame
+                    yield self._draw(frame, motion, _SILENCE.copy(), None, start, start)
+        finally:
+            self.reset()
+
+    def _frame(self, start: float, out: Picture | None) -> Frame:
+        """The frame that is due once `self._samples` are heard."""
+        self._speech.hear(self._samples)
+        heard = perf_counter()
+        row = self._model.cues.at(self._index)
+        motion = self._closing.apply(self._speech.motion(self._model.cues.cues.aus[row]))
+        frame = self._draw(row, motion, self._speech.sound().copy(), out, start, heard)
+        self._index += 1
+        return frame
+
+    def _draw(self, row: int, motion: Motion, audio: Float, out: Picture | None, start: float, heard: float) -> Frame:
+        self._shown = motion.copy()
+        moved = perf_counter()
+        picture = self._painter.draw(row, self._shown, self._camera, self._background, out)
+        drawn = perf_counter()
+        rgb, alpha = split_alpha(picture)
+        frame = Frame(self._index, rgb, alpha, audio, self._shown)
+        self._clock.record(start, heard, moved, drawn, perf_counter())
+        return frame
+
+    def _check_speaks(self) -> None:
+        if self._model.manifest.audio is None:
+            raise BundleError(
+                f"{self._model.bundle.path} has no audio encoder, it can only play its recording (cued, --cued): "
+                "export it with --encoder to make it speak"
+            )
+
+    def _check_out(self, out: Any) -> None:
+        channels = 4 if self._background is None else 3
+        shape = (self.height, self.width, channels)
+        usable = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.uint8
+        if not usable or not out.flags.c_contiguous or not out.flags.writeable:
+            raise ControlError(f"out is not a writeable, contiguous uint8 array of shape {shape}: make one")

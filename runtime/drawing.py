@@ -1,0 +1,110 @@
+"""From a motion and a cue to a picture: the only place of the runtime that calls the kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..plugins import Camera, Gaussians, Head, Mouth, Renderer, Scene
+from .cues import CuePlayer
+from .errors import ControlError
+from .manifest import Manifest
+from .motion import Motion
+from .tensors import AvatarTensors
+
+Picture = NDArray[np.uint8]
+Background = tuple[float, float, float] | Picture | None
+
+
+def build_scene(tensors: AvatarTensors, manifest: Manifest) -> Scene:
+    """The kernels' form of the avatar's geometry, prepared once and shared by its avatars."""
+    gaussians = Gaussians(
+        **tensors.gaussians,
+        active_sh_degree=manifest.active_sh_degree,
+        scale_activation=manifest.scale_activation,
+    )
+    mouth = None if tensors.mouth is None else Mouth(**tensors.mouth)
+    return Scene(Head(**tensors.head), gaussians, mouth)
+
+
+def check_size(width: Any, height: Any) -> tuple[int, int]:
+    """Width and height of a picture in pixels. Raises ControlError."""
+    for name, value in (("width", width), ("height", height)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 16 <= value <= 8192:
+            raise ControlError(f"{name} {value!r} is not a whole number of pixels from 16 to 8192")
+    return width, height
+
+
+def check_background(value: Any, width: int, height: int) -> Background:
+    """A background as the kernels take it. Raises ControlError.
+
+    value: three numbers 0…1, an image uint8 [height, width, 3] (copied), or None for transparent.
+    """
+    if value is None:
+        return None
+    if isinstance(value, np.ndarray) and value.ndim == 3:
+        if value.shape != (height, width, 3) or value.dtype != np.uint8:
+            raise ControlError(
+                f"background image has shape {value.shape} and type {value.dtype}, "
+                f"not ({height}, {width}, 3) and uint8: resize and convert it"
+            )
+        return np.ascontiguousarray(value).copy()
+    try:
+        red, green, blue = (float(channel) for channel in value)
+    except (TypeError, ValueError):
+        raise ControlError(
+            f"background {value!r} is neither three numbers from 0 to 1, nor an image, nor None for transparent"
+        ) from None
+    if not all(0 <= channel <= 1 for channel in (red, green, blue)):
+        raise ControlError(f"background {(red, green, blue)} is not within 0…1: divide 8-bit colours by 255")
+    return red, green, blue
+
+
+class Painter:
+    """Draws the frames of one avatar at one size."""
+
+    def __init__(self, scene: Scene, manifest: Manifest, cues: CuePlayer, threads: int, size: tuple[int, int]) -> None:
+        self.width, self.height = size
+        self._renderer = Renderer(scene, threads=threads)
+        self._cues = cues
+        self._scale = min(self.width / manifest.width, self.height / manifest.height)
+        self._shift = (
+            (self.width - self._scale * manifest.width) / 2,
+            (self.height - self._scale * manifest.height) / 2,
+        )
+        self._pose = np.zeros((5, 3), np.float32)
+        self._cameras: dict[int, Camera] = {}
+
+    def cue_camera(self, row: int) -> Camera:
+        """The recorded camera of a cue, its picture fitted into this size without distortion."""
+        camera = self._cameras.get(row)
+        if camera is None:
+            track = self._cues.cues
+            fx, fy, cx, cy = (float(value) * self._scale for value in track.intrinsics[row])
+            camera = self._cameras[row] = Camera(
+                view=track.view[row],
+                fx=fx,
+                fy=fy,
+                cx=cx + self._shift[0],
+                cy=cy + self._shift[1],
+                width=self.width,
+                height=self.height,
+            )
+        return camera
+
+    def draw(
+        self, row: int, motion: Motion, camera: Camera | None, background: Background, out: Picture | None
+    ) -> Picture:
+        """The picture uint8 [height, width, 3], or 4 channels on a transparent background, of a cue and a motion."""
+        self._cues.pose(row, motion.jaw, self._pose)
+        return self._renderer.draw(
+            motion.expression,
+            self._pose,
+            self._cues.cues.translation[row],
+            self.cue_camera(row) if camera is None else camera,
+            encoded_audio=motion.encoded_audio,
+            background=background,
+            out=out,
+        )

@@ -1,0 +1,110 @@
+"""A bundle loaded once: sessions and geometry that any number of avatars share."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..plugins import Scene
+from .bundle import Bundle, open_bundle
+from .cues import CuePlayer
+from .drawing import build_scene
+from .encoder import StreamingEncoder, check_encoder
+from .errors import BackendError, BundleError, ControlError
+from .graphs import Graph
+from .manifest import Manifest
+from .motion import MotionNetwork, check_motion
+from .speech import Speech
+from .tensors import AvatarTensors, read_avatar, read_cues
+
+_DEVICES = {"auto": "cpu", "cpu": "cpu"}
+_MOST_THREADS = 256
+
+
+class Model:
+    """What avatars of one bundle have in common. Nothing in it changes; avatars on several threads may share it."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str,
+        threads: int,
+        scene: Scene,
+        tensors: AvatarTensors,
+        audio: Graph | None,
+        motion: Graph,
+    ) -> None:
+        """Use `Model.load`."""
+        manifest, states = bundle.manifest, tensors.states
+        self.bundle = bundle
+        self.backend = backend
+        self.threads = threads
+        self.scene = scene
+        self._audio, self._motion = audio, motion
+        self._motion_states = check_motion(motion, manifest.audio, manifest.motion, tensors.expressions, states)
+        self._audio_states = {}
+        if audio is not None and manifest.audio is not None:
+            self._audio_states = check_encoder(audio, manifest.audio, states)
+        _check_mouth_inputs(tensors, motion)
+        self.cues = CuePlayer(read_cues(bundle.file("cues.safetensors"), motion.inputs["window"]))
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto", threads: int = 0) -> Model:
+        """Verifies and loads the bundle folder at `path`.
+
+        device: "auto" or "cpu". threads: how many draw a picture; 0 takes one for each core.
+        Raises BundleError, BackendError for another device, ControlError for a thread count out of range.
+        """
+        backend = _backend(device)
+        if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= _MOST_THREADS:
+            raise ControlError(f"threads={threads!r} is not a whole number from 0 (all cores) to {_MOST_THREADS}")
+        bundle = open_bundle(path)
+        manifest = bundle.manifest
+        # Opening the sessions takes longest and frees the GIL.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            encoder = None if manifest.audio is None else pool.submit(Graph, bundle.file("audio.onnx"))
+            motion = pool.submit(Graph, bundle.file("motion.onnx"))
+            tensors = read_avatar(bundle.file("avatar.safetensors"), manifest)
+            scene = build_scene(tensors, manifest)
+            graphs = None if encoder is None else encoder.result(), motion.result()
+        return cls(bundle, backend, threads, scene, tensors, *graphs)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self.bundle.manifest
+
+    @property
+    def latency_ms(self) -> int:
+        """Milliseconds between a sound and the picture that belongs to it."""
+        return self.manifest.lookahead_frames * 40
+
+    def motion_network(self) -> MotionNetwork:
+        """A motion network with a state of its own."""
+        return MotionNetwork(self._motion, self.manifest.audio, self.manifest.motion, self._motion_states)
+
+    def speech(self, network: MotionNetwork) -> Speech:
+        """An encoder with a state of its own, if the bundle has one, in front of `network`."""
+        encoder = None
+        if self._audio is not None and self.manifest.audio is not None:
+            encoder = StreamingEncoder(self._audio, self.manifest.audio, self._audio_states)
+        return Speech(self.manifest, encoder, network)
+
+
+def _check_mouth_inputs(tensors: AvatarTensors, motion: Graph) -> None:
+    """The mouth head reads the grid's three planes, one channel a level, and the encoded audio."""
+    if tensors.mouth is None:
+        return
+    levels, found = len(tensors.mouth["grid.offsets"]) - 1, tensors.mouth["mlp.0"].shape[1]
+    wanted = 3 * levels + motion.outputs["encoded_audio"][0]
+    if found != wanted:
+        raise BundleError(
+            f"avatar.safetensors: mouth.mlp.0 has {found} inputs instead of {wanted}: export the bundle again"
+        )
+
+
+def _backend(device: Any) -> str:
+    if device not in _DEVICES:
+        raise BackendError(f"device {device!r} is not available: this version runs on the CPU, use device='cpu'")
+    return _DEVICES[device]

@@ -1,0 +1,126 @@
+"""GRMN, one new window a frame: tokens and action units in, expression and jaw out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .graphs import BoundGraph, Float, Graph
+from .manifest import EMOTIONS, FRAME_TOKENS, AudioSpec, MotionSpec
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What the motion network says about one frame; all float32. E expressions, D motion width.
+
+    expression [E], jaw [3] (axis-angle, radians), gate [1] (0…1), emotion_logits [7], base_expression and
+    residual_expression [E] (expression = base + gate·residual, averaged over windows), encoded_audio [D].
+    """
+
+    expression: Float
+    jaw: Float
+    gate: Float
+    emotion_logits: Float
+    base_expression: Float
+    residual_expression: Float
+    encoded_audio: Float
+
+    def copy(self) -> Motion:
+        """The same values in arrays of their own."""
+        return Motion(*(getattr(self, name).copy() for name in MOTION_NAMES))
+
+
+MOTION_NAMES = tuple(field.name for field in fields(Motion))
+
+
+def check_motion(
+    graph: Graph, audio: AudioSpec | None, spec: MotionSpec, expressions: int, states: Mapping[str, Float]
+) -> dict[str, Float]:
+    """Initial states of the motion network. Raises BundleError if the graph is not what docs/bundle.md says."""
+    classes, width = len(spec.emotions), graph.outputs.get("encoded_audio", (0,))[0]
+    hidden = graph.inputs.get("window", (0, 0))[-1] if audio is None else audio.hidden_size
+    inputs = {"window": (spec.window_tokens, hidden), "aus": (len(spec.aus),)}
+    if spec.windows > 1:
+        inputs["encodings"] = (spec.windows - 1, width)
+    if spec.steerable:
+        inputs |= {"emotion": (classes,), "emotion_weight": (1,)}
+    outputs = dict.fromkeys(("expression", "base_expression", "residual_expression"), (expressions,))
+    graph.require(
+        inputs, outputs | {"jaw": (3,), "gate": (1,), "emotion_logits": (len(EMOTIONS),), "encoded_audio": (width,)}
+    )
+    extra = set(graph.inputs) - set(inputs)
+    if extra:
+        raise graph.error(f"input {min(extra)} is not in the bundle format")
+    return graph.states(states, "motion.")
+
+
+class TokenHistory:
+    """The newest tokens by their number since the start; asking before the first gives the first."""
+
+    def __init__(self, capacity: int, hidden_size: int) -> None:
+        self._ring = np.zeros((capacity, hidden_size), np.float32)
+        self.count = 0
+
+    def clear(self) -> None:
+        self.count = 0
+
+    def append(self, tokens: Float) -> None:
+        """Copies tokens [n, H] in."""
+        for token in tokens:
+            self._ring[self.count % len(self._ring)] = token
+            self.count += 1
+
+    def read(self, first: int, out: Float) -> None:
+        """Copies the tokens [first, first + len(out)) to `out`."""
+        for row in range(len(out)):
+            out[row] = self._ring[max(0, first + row) % len(self._ring)]
+
+
+class MotionNetwork:
+    """Runs the motion network of one avatar over successive windows."""
+
+    def __init__(self, graph: Graph, audio: AudioSpec | None, spec: MotionSpec, states: Mapping[str, Float]) -> None:
+        self._bound = BoundGraph(graph, states)
+        self._spec = spec
+        self._window, self._aus = self._bound.inputs["window"], self._bound.inputs["aus"]
+        # Tokens may run ahead of the window by a chunk and a frame; the oldest must still be there.
+        spare = 2 * FRAME_TOKENS + (0 if audio is None else audio.chunk_tokens)
+        self.history = TokenHistory(spec.window_tokens + spare, self._window.shape[1])
+        outputs = self._bound.outputs
+        self._motion = Motion(*(outputs[name] for name in MOTION_NAMES))
+        self.rest = self._rest(states)
+
+    def _rest(self, states: Mapping[str, Float]) -> Motion:
+        """Nothing moves, mouth closed. The encoded audio is that of no audio, so that the mouth looks as trained."""
+        rest = Motion(*(np.zeros_like(getattr(self._motion, name)) for name in MOTION_NAMES))
+        encodings = states.get("encodings")
+        if encodings is not None and len(encodings):
+            np.mean(encodings, axis=0, out=rest.encoded_audio)
+        for name in MOTION_NAMES:
+            getattr(rest, name).flags.writeable = False
+        return rest
+
+    def reset(self) -> None:
+        """Forgets all tokens and encodings: the next frame is the first of an utterance."""
+        self._bound.reset()
+        self.history.clear()
+
+    def hear(self, frame: int, aus: Float) -> Motion:
+        """Motion of the frame whose newest window is that of `frame`, from the history.
+
+        Call with frame = 0, 1, 2, …; the result's arrays are overwritten by the next call.
+        """
+        self.history.read(FRAME_TOKENS * frame - self._spec.window_past, self._window)
+        return self._run(aus)
+
+    def recorded(self, window: Float | None, aus: Float) -> Motion:
+        """The same with a recorded window [W, H] instead of the history; None is a window outside the clip."""
+        self._window[...] = 0 if window is None else window
+        return self._run(aus)
+
+    def _run(self, aus: Float) -> Motion:
+        self._aus[:] = aus
+        self._bound.run()
+        return self._motion

@@ -1,0 +1,90 @@
+"""Finds weights that an ONNX file keeps elsewhere, without the onnx package.
+
+A bundle's graphs hold their own weights; one that names another file could make ONNX Runtime read from anywhere.
+The file is walked as protobuf, following only the fields in which a tensor can hide (onnx.proto, version 10).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import BundleError
+
+# message → {field number: message inside it}
+_NESTED = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_MAX_DEPTH = 64
+
+
+def check_self_contained(path: Path) -> None:
+    """Raises BundleError if a tensor of the ONNX file at `path` is stored outside the file."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            outside = _scan(data)
+    except (IndexError, ValueError):
+        raise BundleError(f"{path.name} is not an ONNX file: export the bundle again") from None
+    if outside:
+        raise BundleError(
+            f"{path.name} keeps weights in another file, which a bundle may not: do not use it, export it again"
+        )
+
+
+def _scan(data: mmap.mmap) -> bool:
+    with memoryview(data) as view:
+        return _has_external(view, "model", 0)
+
+
+def _has_external(data: memoryview, kind: str, depth: int) -> bool:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if kind == "tensor":
+        return any(number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value) for number, value in _fields(data))
+    inside = _NESTED[kind]
+    return any(
+        isinstance(value, memoryview) and number in inside and _has_external(value, inside[number], depth + 1)
+        for number, value in _fields(data)
+    )
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """(number, content) of each field; numbers of fixed width are skipped over."""
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = _varint(data, at)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+            yield number, value
+        elif wire == 2:
+            size, at = _varint(data, at)
+            if at + size > end:
+                raise ValueError("field longer than its message")
+            yield number, data[at : at + size]
+            at += size
+        elif wire in (1, 5):
+            at += 8 if wire == 1 else 4
+        else:
+            raise ValueError("unknown wire type")
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("number too long")

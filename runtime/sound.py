@@ -1,0 +1,53 @@
+"""A whole piece of sound to render, from a file or an array, with how long it will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from .audio import Samples, check_rate, check_samples
+from .manifest import FRAME_RATE
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Blocks of mono samples at `rate`, and how many frames they make (None if a file does not say)."""
+
+    blocks: Iterator[Samples]
+    rate: int
+    frames: int | None
+
+    @classmethod
+    def open(cls, source: str | Path | Samples, sample_rate: int, downmix: bool) -> Sound:
+        """A sound file, or an array at `sample_rate`. Raises AudioError."""
+        if isinstance(source, str | Path):
+            from .audio_file import AudioFile  # loads FFmpeg, which a live avatar never needs
+
+            file = AudioFile(source, downmix)
+            return cls(file.blocks(), file.rate, _frames(file.seconds))
+        samples, rate = check_samples(source), check_rate(sample_rate)
+        return cls(iter(_seconds_of(samples, rate)), rate, _frames(len(samples) / rate))
+
+
+def _seconds_of(samples: Samples, rate: int) -> Iterator[Samples]:
+    """Views of one second each, so that a long array is not held twice."""
+    for start in range(0, len(samples), rate):
+        yield samples[start : start + rate]
+
+
+def _frames(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(round(seconds * FRAME_RATE, 6))
+
+
+def with_progress(items: Iterator[_Item], total: int | None, show: bool) -> Iterator[_Item]:
+    """The items, with a bar on stderr if it is a terminal."""
+    if not show:
+        return items
+    return iter(tqdm(items, total=total, unit="frame", disable=None, dynamic_ncols=True))

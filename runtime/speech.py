@@ -1,0 +1,90 @@
+"""From samples to motion: encoder, token history and motion network of one avatar, frame by frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .encoder import StreamingEncoder
+from .graphs import Float
+from .manifest import FRAME_SAMPLES, Manifest
+from .motion import MOTION_NAMES, Motion, MotionNetwork
+
+CLOSING_FRAMES = 3  # 120 ms from speaking to rest after an interruption
+
+
+class Speech:
+    """One utterance in progress. Its own frames are counted from 0; d of them pass before the first has a motion."""
+
+    def __init__(self, manifest: Manifest, encoder: StreamingEncoder | None, network: MotionNetwork) -> None:
+        self._encoder, self._network = encoder, network
+        self._lookahead = manifest.lookahead_frames
+        self._newest = manifest.motion.smooth_future
+        self._sound = np.zeros((self._lookahead + 1, FRAME_SAMPLES), np.float32)
+        self._heard = 0
+
+    def reset(self) -> None:
+        """The next samples begin a new utterance; what was heard before leaves no trace."""
+        if self._encoder is not None:
+            self._encoder.reset()
+        self._network.reset()
+        self._sound[:] = 0
+        self._heard = 0
+
+    def hear(self, samples: Float) -> None:
+        """Takes one frame of 640 samples (float32, −1…1) in."""
+        assert self._encoder is not None, "Avatar refuses audio without an encoder"
+        self._sound[self._heard % len(self._sound)] = samples
+        self._encoder.feed(samples, self._network.history.append)
+        self._heard += 1
+
+    def sound(self) -> Float:
+        """The samples [640] of the frame that is due: those of d frames ago. Silence before the first."""
+        due: Float = self._sound[self._heard % len(self._sound)]
+        return due
+
+    def motion(self, aus: Float) -> Motion:
+        """Motion of the frame that is due; the rest pose before the first. Call once after each `hear`.
+
+        The arrays are overwritten by the next call. aus: [6] action units of this frame's cue, 0…5.
+        """
+        frame = self._heard - 1 - self._lookahead
+        if frame + self._newest < 0:
+            return self._network.rest
+        motion = self._network.hear(frame + self._newest, aus)
+        return motion if frame >= 0 else self._network.rest
+
+
+class Closing:
+    """Cross-fades from the motion that was shown last to what comes, so that an interruption closes the mouth."""
+
+    def __init__(self, rest: Motion) -> None:
+        self._from, self._mixed = rest.copy(), rest.copy()
+        self._left = 0
+
+    def begin(self, shown: Motion) -> None:
+        """Starts from `shown`, whose values are copied."""
+        _assign(self._from, shown)
+        self._left = CLOSING_FRAMES
+
+    def cancel(self) -> None:
+        self._left = 0
+
+    def apply(self, motion: Motion) -> Motion:
+        """`motion`, or its mixture with what was shown before while the fade lasts; its last frame is exact."""
+        if not self._left:
+            return motion
+        self._left -= 1
+        if not self._left:
+            return motion
+        share = np.float32(self._left / CLOSING_FRAMES)
+        for name in MOTION_NAMES:
+            mixed = getattr(self._mixed, name)
+            np.subtract(getattr(self._from, name), getattr(motion, name), out=mixed)
+            mixed *= share
+            mixed += getattr(motion, name)
+        return self._mixed
+
+
+def _assign(to: Motion, source: Motion) -> None:
+    for name in MOTION_NAMES:
+        getattr(to, name)[...] = getattr(source, name)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from torch import nn
 
 from ..runtime.errors import ExportError, OutputError
 from ..runtime.manifest import FRAME_RATE, SAMPLE_RATE, SCHEMA, AudioSpec, MotionSpec
@@ -202,6 +203,7 @@ def mouth_tensors(checkpoint: Checkpoint) -> Arrays:
     for name, plane in (("xy", mouth.xy), ("yz", mouth.yz), ("xz", mouth.xz)):
         tensors[f"mouth.grid.{name}"] = plane.embeddings.detach().numpy()
     for index, layer in enumerate(mouth.mlp.net):
+        assert isinstance(layer, nn.Linear)
         tensors[f"mouth.mlp.{index}"] = layer.weight.detach().numpy()
     return tensors
 

@@ -125,6 +125,10 @@ class Avatar:
                 )
         self._camera = value
 
+    def camera_at(self, index: int) -> Camera:
+        """The camera that frame `index` is seen by: the one that was set, or its cue's."""
+        return self._camera or self._painter.cue_camera(self._model.cues.at(index))
+
     # Audio in, frames out
 
     def step(self, samples: Samples, out: Picture | None = None) -> Frame:

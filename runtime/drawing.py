@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..plugins import Camera, Gaussians, Head, Mouth, Renderer, Scene
+from ..plugins.constants import MAX_SIDE
 from .cues import CuePlayer
-from .errors import ControlError
+from .errors import BundleError, CheckpointError, ControlError
 from .manifest import Manifest
 from .motion import Motion
 from .tensors import AvatarTensors
@@ -19,21 +21,39 @@ Background = tuple[float, float, float] | Picture | None
 
 
 def build_scene(tensors: AvatarTensors, manifest: Manifest) -> Scene:
-    """The kernels' form of the avatar's geometry, prepared once and shared by its avatars."""
-    gaussians = Gaussians(
-        **tensors.gaussians,
-        active_sh_degree=manifest.active_sh_degree,
-        scale_activation=manifest.scale_activation,
+    """The kernels' form of the avatar's geometry, prepared once and shared by its avatars. Raises BundleError."""
+    try:
+        gaussians = Gaussians(
+            **tensors.gaussians,
+            active_sh_degree=manifest.active_sh_degree,
+            scale_activation=manifest.scale_activation,
+        )
+        return Scene(Head(**tensors.head), gaussians, _mouth(tensors.mouth))
+    except CheckpointError as error:
+        raise BundleError(f"avatar.safetensors: {error}: export the bundle again") from None
+
+
+def _mouth(tensors: Mapping[str, NDArray[Any]] | None) -> Mouth | None:
+    if tensors is None:
+        return None
+    return Mouth(
+        index=tensors["index"],
+        bound=float(tensors["bound"][0]),
+        xy=tensors["grid.xy"],
+        yz=tensors["grid.yz"],
+        xz=tensors["grid.xz"],
+        offsets=tensors["grid.offsets"],
+        layers=(tensors["mlp.0"], tensors["mlp.1"], tensors["mlp.2"]),
+        head_weight=tensors["head.weight"],
+        head_bias=tensors["head.bias"],
     )
-    mouth = None if tensors.mouth is None else Mouth(**tensors.mouth)
-    return Scene(Head(**tensors.head), gaussians, mouth)
 
 
 def check_size(width: Any, height: Any) -> tuple[int, int]:
     """Width and height of a picture in pixels. Raises ControlError."""
     for name, value in (("width", width), ("height", height)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 16 <= value <= 8192:
-            raise ControlError(f"{name} {value!r} is not a whole number of pixels from 16 to 8192")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIDE:
+            raise ControlError(f"{name} {value!r} is not a whole number of pixels from 1 to {MAX_SIDE}")
     return width, height
 
 

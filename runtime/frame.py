@@ -22,7 +22,7 @@ class Frame:
     index: int
     """Number of the frame since the start or the last reset; negative before any sound has its picture."""
     rgb: NDArray[np.uint8]
-    """[height, width, 3]. On a transparent background: premultiplied by alpha."""
+    """[height, width, 3]. On a transparent background: straight, not premultiplied by alpha."""
     alpha: NDArray[np.uint8] | None
     """[height, width] on a transparent background, else None."""
     audio: NDArray[np.float32]

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from ..plugins.constants import MAX_SIDE
 from .errors import BundleError
 
 SCHEMA = 1
@@ -83,11 +84,12 @@ class Manifest:
     motion: MotionSpec
     lookahead_frames: int
     active_sh_degree: int
-    scale_activation: str
+    scale_activation: Literal["exp", "softplus"]
     expression_names: tuple[str, ...]
     precision: Mapping[str, str]
     licence: str
     consent: str
+    notes: tuple[str, ...]
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
 
@@ -120,18 +122,19 @@ def parse_manifest(text: str) -> Manifest:
     manifest = Manifest(
         name=top.text("name"),
         checkpoint=top.texts("checkpoint"),
-        width=top.integer("width", 16, 8192),
-        height=top.integer("height", 16, 8192),
+        width=top.integer("width", 1, MAX_SIDE),
+        height=top.integer("height", 1, MAX_SIDE),
         background=_colour(top),
         audio=audio,
         motion=motion,
         lookahead_frames=top.integer("lookahead_frames", 0, 10000),
         active_sh_degree=gaussians.integer("active_sh_degree", 0, 3),
-        scale_activation=gaussians.choice("scale_activation", ("exp", "softplus")),
+        scale_activation=_activation(gaussians),
         expression_names=top.names("expression_names"),
         precision=top.texts("precision"),
         licence=top.text("licence"),
         consent=top.text("consent"),
+        notes=top.names("notes") if "notes" in data else (),
         files=_files(top.section("files")),
     )
     _check_timing(top, manifest)
@@ -203,6 +206,15 @@ def _colour(top: _Section) -> tuple[float, float, float]:
     return (float(values[0]), float(values[1]), float(values[2]))
 
 
+def _activation(gaussians: _Section) -> Literal["exp", "softplus"]:
+    name = gaussians.text("scale_activation")
+    if name == "exp":
+        return "exp"
+    if name == "softplus":
+        return "softplus"
+    raise BundleError(f"manifest.json: gaussians.scale_activation is {name!r}, not exp or softplus: upgrade emotag")
+
+
 def _files(section: _Section) -> dict[str, FileEntry]:
     entries = {}
     for name in section.data:
@@ -258,12 +270,6 @@ class _Section:
         if not all(isinstance(value, str) for value in values):
             raise self._error(key, "a list of strings")
         return tuple(values)
-
-    def choice(self, key: str, allowed: tuple[str, ...]) -> str:
-        value = self.text(key)
-        if value not in allowed:
-            raise self._error(key, " or ".join(allowed))
-        return value
 
     def integer(self, key: str, low: int, high: int) -> int:
         value = self.value(key, int)

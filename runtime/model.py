@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plugins import Scene
+from ..plugins.constants import MAX_THREADS
 from .bundle import Bundle, open_bundle
 from .cues import CuePlayer
 from .drawing import build_scene
@@ -19,7 +20,6 @@ from .speech import Speech
 from .tensors import AvatarTensors, read_avatar, read_cues
 
 _DEVICES = {"auto": "cpu", "cpu": "cpu"}
-_MOST_THREADS = 256
 
 
 class Model:
@@ -57,8 +57,8 @@ class Model:
         Raises BundleError, BackendError for another device, ControlError for a thread count out of range.
         """
         backend = _backend(device)
-        if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= _MOST_THREADS:
-            raise ControlError(f"threads={threads!r} is not a whole number from 0 (all cores) to {_MOST_THREADS}")
+        if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
+            raise ControlError(f"threads={threads!r} is not a whole number from 0 (all cores) to {MAX_THREADS}")
         bundle = open_bundle(path)
         manifest = bundle.manifest
         # Opening the sessions takes longest and frees the GIL.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
-from .audio import Samples, check_rate, check_samples
-from .manifest import FRAME_RATE
+from .audio import AudioQueue, Samples, check_rate, check_samples
+from .frame import Frame
+from .manifest import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 
 _Item = TypeVar("_Item")
 
@@ -44,6 +46,19 @@ def _seconds_of(samples: Samples, rate: int) -> Iterator[Samples]:
 
 def _frames(seconds: float | None) -> int | None:
     return None if seconds is None else math.ceil(round(seconds * FRAME_RATE, 6))
+
+
+def with_sound(frames: Iterator[Frame], source: str | Path, downmix: bool) -> Iterator[Frame]:
+    """Frames with the sound of a file instead of their own; the shorter of the two is filled with silence or cut."""
+    sound, queue = Sound.open(source, SAMPLE_RATE, downmix), AudioQueue()
+    ended = False
+    for frame in frames:
+        audio = np.zeros(FRAME_SAMPLES, np.float32)
+        while not queue.take(audio) and not ended:
+            block = next(sound.blocks, None)
+            ended = block is None
+            queue.finish() if block is None else queue.put(block, sound.rate)
+        yield replace(frame, audio=audio)
 
 
 def with_progress(items: Iterator[_Item], total: int | None, show: bool) -> Iterator[_Item]:

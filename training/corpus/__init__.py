@@ -1,0 +1,56 @@
+"""A speaking corpus made from nothing: synthesised speech with phoneme times, and the face that belongs to it."""
+
+from .augment import augment, noise
+from .cues import demo_cues
+from .emotions import EMOTIONS, prosody_of
+from .face import Performance, action_units, perform, upper_face
+from .phonemes import BILABIALS, OPEN_VOWELS, PHONEMES, PhonemeError, Segment, frame_classes
+from .speech import (
+    MissingProgramError,
+    Prosody,
+    SpeechError,
+    Utterance,
+    Voice,
+    concatenate,
+    silence,
+    stretch,
+    synthesize,
+)
+from .text import random_text, sentences
+from .visemes import FRAME_RATE, LipTracks, lip_tracks
+from .voices import ESPEAK, FLITE, HELD_OUT
+
+__all__ = [
+    "BILABIALS",
+    "EMOTIONS",
+    "ESPEAK",
+    "FLITE",
+    "FRAME_RATE",
+    "HELD_OUT",
+    "LipTracks",
+    "MissingProgramError",
+    "OPEN_VOWELS",
+    "PHONEMES",
+    "Performance",
+    "PhonemeError",
+    "Prosody",
+    "Segment",
+    "SpeechError",
+    "Utterance",
+    "Voice",
+    "action_units",
+    "augment",
+    "concatenate",
+    "demo_cues",
+    "frame_classes",
+    "lip_tracks",
+    "noise",
+    "perform",
+    "prosody_of",
+    "random_text",
+    "sentences",
+    "silence",
+    "stretch",
+    "synthesize",
+    "upper_face",
+]

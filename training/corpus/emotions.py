@@ -1,0 +1,107 @@
+"""Emotions: what each does to the voice, to the action units and to the mouth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from .speech import Prosody
+
+CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""The order of every probability vector."""
+
+
+@dataclass(frozen=True)
+class Emotion:
+    """An emotion at full intensity.
+
+    prosody: multipliers of the voice. aus: added action units, 0…5. mouth: added expression weights.
+    opening: factor on the jaw. probabilities: the class an observer would name.
+    """
+
+    prosody: Prosody
+    aus: dict[str, float]
+    mouth: dict[str, float]
+    opening: float
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+
+def _both(name: str, weight: float) -> dict[str, float]:
+    return {f"{name}Left": weight, f"{name}Right": weight}
+
+
+EMOTIONS = {
+    "neutral": Emotion(Prosody(), {}, {}, 1.0, {"neutral": 1.0}),
+    "angry": Emotion(
+        Prosody(rate=1.10, pitch=1.08, pitch_range=1.5, volume=1.4),
+        {"AU04": 4.0, "AU05": 1.6, "AU07": 2.6},
+        {**_both("mouthPress", 0.22), **_both("noseSneer", 0.34), **_both("mouthFrown", 0.25), "jawForward": 0.15},
+        1.15,
+        {"angry": 1.0},
+    ),
+    "disgust": Emotion(
+        Prosody(rate=0.90, pitch=0.94, pitch_range=0.8, volume=0.95),
+        {"AU04": 2.2, "AU06": 1.2, "AU07": 2.4},
+        {**_both("noseSneer", 0.62), **_both("mouthUpperUp", 0.22), **_both("mouthFrown", 0.34)},
+        0.92,
+        {"disgust": 1.0},
+    ),
+    "fear": Emotion(
+        Prosody(rate=1.14, pitch=1.18, pitch_range=0.8, volume=0.85),
+        {"AU01": 3.6, "AU04": 1.6, "AU05": 3.4},
+        {**_both("mouthStretch", 0.42), **_both("mouthFrown", 0.15)},
+        0.95,
+        {"fear": 1.0},
+    ),
+    "happy": Emotion(
+        Prosody(rate=1.05, pitch=1.14, pitch_range=1.5, volume=1.15),
+        {"AU06": 3.4, "AU07": 0.8, "AU01": 0.6},
+        {**_both("mouthSmile", 0.62), **_both("mouthDimple", 0.18)},
+        1.08,
+        {"happy": 1.0},
+    ),
+    "sad": Emotion(
+        Prosody(rate=0.82, pitch=0.90, pitch_range=0.5, volume=0.7),
+        {"AU01": 3.4, "AU04": 1.8},
+        {**_both("mouthFrown", 0.58), "mouthShrugLower": 0.25},
+        0.85,
+        {"sad": 1.0},
+    ),
+    "surprise": Emotion(
+        Prosody(rate=1.04, pitch=1.26, pitch_range=1.9, volume=1.15),
+        {"AU01": 4.2, "AU05": 3.8},
+        {"mouthFunnel": 0.14},
+        1.18,
+        {"surprise": 1.0},
+    ),
+    # Not one of the seven classes: an observer who knows only those hesitates between disgust and nothing.
+    "contempt": Emotion(
+        Prosody(rate=0.92, pitch=0.96, pitch_range=0.7, volume=0.95),
+        {"AU04": 0.8, "AU07": 2.0},
+        {"mouthSmileRight": 0.42, "mouthDimpleRight": 0.42, "mouthUpperUpRight": 0.12, "mouthLeft": 0.10},
+        0.92,
+        {"disgust": 0.5, "neutral": 0.5},
+    ),
+}
+
+
+def prosody_of(emotion: str, intensity: float, base: Prosody) -> Prosody:
+    """`base` with the emotion's multipliers at `intensity` 0…1."""
+    full = EMOTIONS[emotion].prosody
+    return Prosody(
+        base.rate * full.rate**intensity,
+        base.pitch * full.pitch**intensity,
+        base.pitch_range * full.pitch_range**intensity,
+        base.volume * full.volume**intensity,
+    )
+
+
+def probabilities(emotion: str, intensity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Class probabilities `[T,7]` of an emotion at `intensity` `[T]`: the rest is neutral."""
+    out = np.zeros((len(intensity), len(CLASSES)), np.float32)
+    for name, share in EMOTIONS[emotion].probabilities.items():
+        out[:, CLASSES.index(name)] += share * intensity
+    out[:, CLASSES.index("neutral")] += 1 - intensity
+    return out

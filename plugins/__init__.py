@@ -1,1 +1,30 @@
-"""Kernels: FLAME skinning, Gaussian binding, mouth offsets, hash grid and rasterizer."""
+"""Kernels: FLAME skinning, Gaussian binding, mouth offsets, hash grid and rasterizer.
+
+`Scene` and `Renderer` draw frames; `skin`, `bind`, `hash_grid`, `mouth_offsets`, `apply_mouth` and `rasterize` are the
+same steps one by one. Lengths are metres, angles radians (axis-angle), quaternions wxyz, arrays float32.
+"""
+
+from . import constants
+from .camera import Camera
+from .models import Gaussians, Head, Mouth
+from .renderer import Renderer, Scene, supported_isas
+from .stages import Bound, MouthOffsets, apply_mouth, bind, hash_grid, mouth_offsets, rasterize, skin
+
+__all__ = [
+    "Bound",
+    "Camera",
+    "Gaussians",
+    "Head",
+    "Mouth",
+    "MouthOffsets",
+    "Renderer",
+    "Scene",
+    "apply_mouth",
+    "bind",
+    "constants",
+    "hash_grid",
+    "mouth_offsets",
+    "rasterize",
+    "skin",
+    "supported_isas",
+]

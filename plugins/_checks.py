@@ -1,0 +1,70 @@
+"""Checks at the border: arrays of the right shape, type and content, or one error that names what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import EmotagError
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Ints: TypeAlias = npt.NDArray[np.int32]
+
+
+def _shaped(name: str, values: npt.NDArray[Any], shape: tuple[int | None, ...], error: type[EmotagError]) -> None:
+    fits = values.ndim == len(shape) and all(w is None or w == s for w, s in zip(shape, values.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if side is None else str(side) for side in shape)
+        raise error(f"{name} must have shape ({wanted}), not {values.shape}")
+
+
+def _array(name: str, values: npt.ArrayLike, error: type[EmotagError]) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except ValueError as cause:
+        raise error(f"{name} is not an array of numbers: {cause}") from cause
+    if array.dtype.kind not in "fiu":
+        raise error(f"{name} must hold real numbers, not {array.dtype}")
+    return array
+
+
+def floats(name: str, values: npt.ArrayLike, shape: tuple[int | None, ...], error: type[EmotagError]) -> Floats:
+    """`values` as contiguous float32 of `shape` (None matches any side), all finite.
+
+    Raises:
+        error: if they are not.
+    """
+    array = _array(name, values, error)
+    _shaped(name, array, shape, error)
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(array).all():
+        raise error(f"{name} holds values that are not finite float32 numbers; check what made it")
+    return array
+
+
+def indices(
+    name: str, values: npt.ArrayLike, shape: tuple[int | None, ...], below: int, error: type[EmotagError]
+) -> Ints:
+    """`values` as contiguous int32 of `shape`, all in [0, below).
+
+    Raises:
+        error: if they are not.
+    """
+    array = _array(name, values, error)
+    _shaped(name, array, shape, error)
+    if array.dtype.kind not in "iu":
+        raise error(f"{name} must hold integers, not {array.dtype}")
+    if array.size and not (0 <= int(array.min()) and int(array.max()) < below):
+        raise error(f"{name} must lie in [0, {below}), but spans [{array.min()}, {array.max()}]")
+    return np.ascontiguousarray(array, np.int32)
+
+
+def frozen(owner: object, **fields: npt.NDArray[Any]) -> None:
+    """Stores checked arrays on a frozen dataclass, read-only and independent of the caller's."""
+    for name, array in fields.items():
+        own = array.copy()
+        own.flags.writeable = False
+        object.__setattr__(owner, name, own)

@@ -1,0 +1,162 @@
+"""Kernels; use emotag.plugins, which checks what it is given."""
+
+from typing import Annotated
+
+import numpy
+from numpy.typing import NDArray
+
+class Head:
+    def __init__(
+        self,
+        template: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        faces: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+        expression_basis: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        pose_basis: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        joints: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        joint_expression_basis: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        weights: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        parents: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+    ) -> None: ...
+
+class GaussianArrays:
+    def __init__(
+        self,
+        frame: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+        means: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        quats: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        scales: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        opacities: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        sh: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        degree: int,
+    ) -> None: ...
+
+class MouthArrays:
+    def __init__(
+        self,
+        index: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+        bound: float,
+        xy: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        yz: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        xz: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        offsets: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+        layer0: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        layer1: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        layer2: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        head: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        bias: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> None: ...
+
+def bind(
+    vertices: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    faces: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+    gaussians: GaussianArrays,
+) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32], NDArray[numpy.float32]]: ...
+def hash_grid(
+    points: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)], mouth: MouthArrays
+) -> NDArray[numpy.float32]: ...
+def mouth_network(
+    features: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    audio: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    mouth: MouthArrays,
+) -> NDArray[numpy.float32]: ...
+def apply_mouth(
+    index: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+    d_mu: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    d_rot: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    d_scale: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    means: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")],
+    quats: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")],
+    scales: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")],
+) -> None: ...
+
+class Scene:
+    def __init__(self, head: Head | None, gaussians: GaussianArrays, mouth: MouthArrays | None) -> None: ...
+
+class Renderer:
+    def __init__(self, scene: Scene, isa: str, threads: int) -> None: ...
+    def draw(
+        self,
+        expression: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        pose: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        translation: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        encoded_audio: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
+        view: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
+        intrinsics: tuple[float, float, float, float],
+        background: tuple[float, float, float] | None,
+        bytes: Annotated[NDArray[numpy.uint8], dict(order="C", device="cpu", writable=False)] | None,
+        floats: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
+        out: Annotated[NDArray[numpy.uint8], dict(order="C", device="cpu")],
+    ) -> None: ...
+    def milliseconds(self) -> list[float]: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+
+def skin(
+    head: Head,
+    expression: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    pose: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    translation: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    isa: str,
+) -> NDArray[numpy.float32]: ...
+def rasterize(
+    gaussians: GaussianArrays,
+    view: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
+    intrinsics: tuple[float, float, float, float],
+    width: int,
+    height: int,
+    background: tuple[float, float, float] | None,
+    isa: str,
+    threads: int,
+) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]]: ...
+def supported_isas() -> list[str]: ...
+def known_isas() -> list[str]: ...
+
+JOINTS: int = 5
+
+POSE_FEATURES: int = 36
+
+TILE: int = 16
+
+MAX_SIDE: int = 4096
+
+MAX_THREADS: int = 64
+
+MAX_SH_DEGREE: int = 3
+
+NEAR: float = 0.20000000298023224
+
+JACOBIAN_CLAMP: float = 1.2999999523162842
+
+LOW_PASS: float = 0.30000001192092896
+
+ALPHA_CUT: float = 0.003921568859368563
+
+ALPHA_MAX: float = 0.9900000095367432
+
+EXTENT_SIGMAS: float = 3.0
+
+STOP_TRANSMITTANCE: float = 9.999999747378752e-05
+
+STOP_DRAWING: float = 0.003921568859368563
+
+GRID_LEVELS: int = 12
+
+GRID_FEATURES: int = 36
+
+GRID_BASE: float = 16.0
+
+GRID_FINEST: float = 38.400001525878906
+
+MOUTH_AUDIO: int = 256
+
+MOUTH_HIDDEN: int = 64
+
+MOUTH_OUTPUTS: int = 10
+
+MOUTH_MEAN_SCALE: float = 0.009999999776482582
+
+MOUTH_SCALE_SCALE: float = 0.0010000000474974513

@@ -1,0 +1,184 @@
+"""Drawing frames: a `Scene` prepared once, a `Renderer` for each avatar that shows it."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _kernels
+from ._checks import Floats, floats, indices
+from .camera import Camera
+from .constants import JOINTS, MAX_THREADS, MOUTH_AUDIO
+from .errors import BackendError, CheckpointError, ControlError
+from .models import Gaussians, Head, Mouth
+
+Picture: TypeAlias = npt.NDArray[np.uint8]
+Background: TypeAlias = tuple[float, float, float] | npt.NDArray[np.uint8] | Floats | None
+STAGES = ("skin", "mouth", "project", "sort", "blend")
+
+
+def supported_isas() -> list[str]:
+    """Instruction sets that this machine can draw with, best first; "plain" is always among them."""
+    return _kernels.supported_isas()
+
+
+def checked_isa(isa: str) -> str:
+    """`isa` if it can be used here; BackendError if not."""
+    supported = supported_isas()
+    if isa != "auto" and isa not in supported:
+        known = "not supported by this machine" if isa in _kernels.known_isas() else "unknown"
+        raise BackendError(f'instruction set {isa!r} is {known}; use "auto" or one of {", ".join(supported)}')
+    return isa
+
+
+def checked_threads(threads: int) -> int:
+    """`threads`, 0 meaning one for each core; ControlError if it is out of range."""
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 0 <= threads <= MAX_THREADS:
+        raise ControlError(f"threads must be an integer from 0 (all cores) to {MAX_THREADS}, not {threads!r}")
+    return int(threads) or min(len(os.sched_getaffinity(0)), MAX_THREADS)
+
+
+class Scene:
+    """An avatar prepared for drawing: immutable, shared by any number of renderers and threads.
+
+    Args:
+        head: the head.
+        gaussians: Gaussians bound to the head's faces.
+        mouth: the mouth network, or None.
+
+    Raises:
+        CheckpointError: if Gaussians name faces, or the mouth names Gaussians, that are not there.
+    """
+
+    def __init__(self, head: Head, gaussians: Gaussians, mouth: Mouth | None = None) -> None:
+        faces = len(head.faces)
+        if len(gaussians) and int(gaussians.face_index.max()) >= faces:
+            raise CheckpointError(
+                f"gaussians.face_index names face {gaussians.face_index.max()} of a head with {faces} faces; "
+                "the binding belongs to another head"
+            )
+        if mouth is not None:
+            indices("mouth.index", mouth.index, (None,), len(gaussians), CheckpointError)
+        self.head = head
+        self.gaussians = gaussians
+        self.mouth = mouth
+        self._kernel = _kernels.Scene(head.kernel, gaussians.arrays, None if mouth is None else mouth.arrays)
+
+
+class Renderer:
+    """Draws one avatar, frame after frame, into memory of its own (≤ 25 MB for 60,000 Gaussians at 512×512).
+
+    Pictures do not depend on the thread count. Calls from several threads take turns; different renderers do not wait
+    for each other.
+
+    Args:
+        scene: what to draw.
+        threads: threads that share a frame, the caller's included; 0 is one for each core.
+        isa: instruction set: "auto" (the best of this machine), "plain", "avx2" or "avx512".
+
+    Raises:
+        ControlError: if the thread count is out of range.
+        BackendError: if the instruction set is not available.
+    """
+
+    def __init__(self, scene: Scene, threads: int = 0, isa: str = "auto") -> None:
+        self.scene = scene
+        self._kernel = _kernels.Renderer(scene._kernel, checked_isa(isa), checked_threads(threads))
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return self._kernel.isa
+
+    @property
+    def threads(self) -> int:
+        """Threads that share a frame."""
+        return self._kernel.threads
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Memory that this renderer holds beside the scene's."""
+        return self._kernel.workspace_bytes
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Milliseconds of the last frame by stage: skin, mouth, project (binding included), sort (and bin), blend."""
+        return dict(zip(STAGES, self._kernel.milliseconds(), strict=True))
+
+    def draw(
+        self,
+        expression: npt.ArrayLike,
+        pose: npt.ArrayLike,
+        translation: npt.ArrayLike,
+        camera: Camera,
+        encoded_audio: npt.ArrayLike | None = None,
+        background: Background = (1.0, 1.0, 1.0),
+        out: Picture | None = None,
+    ) -> Picture:
+        """Draws one frame; the GIL is released meanwhile.
+
+        Args:
+            expression: (E,) coefficients.
+            pose: (5, 3) axis-angle of root, neck, jaw, left eye, right eye.
+            translation: (3,) metres.
+            camera: the camera; its size is the picture's.
+            encoded_audio: (256,) input of the mouth network; None leaves the mouth where it is bound. Not read where
+                the scene has no mouth.
+            background: a colour (r, g, b) in 0…1, a picture (H, W, 3) of uint8 or of floats in 0…1, or None for RGBA.
+            out: uint8 (H, W, 3), or (H, W, 4) if background is None, C-contiguous, to draw into; None makes a new one.
+
+        Returns:
+            uint8 (H, W, 3), colours truncated to 8 bits; or (H, W, 4) with straight (not premultiplied) alpha.
+
+        Raises:
+            ControlError: if an input has a wrong shape or type, or is not finite.
+        """
+        colour, image8, image = _background(background, camera)
+        picture = _output(out, camera, 4 if background is None else 3)
+        audio = None
+        if encoded_audio is not None and self.scene.mouth is not None:
+            audio = floats("encoded_audio", encoded_audio, (MOUTH_AUDIO,), ControlError)
+        self._kernel.draw(
+            floats("expression", expression, (self.scene.head.expressions,), ControlError),
+            floats("pose", pose, (JOINTS, 3), ControlError),
+            floats("translation", translation, (3,), ControlError),
+            audio,
+            camera.view,
+            camera.intrinsics,
+            colour,
+            image8,
+            image,
+            picture,
+        )
+        return picture
+
+
+def _background(
+    background: Background, camera: Camera
+) -> tuple[tuple[float, float, float] | None, Picture | None, Floats | None]:
+    """A background as colour, as bytes or as floats; all None for RGBA."""
+    shape = (camera.height, camera.width, 3)
+    if background is None:
+        return None, None, None
+    if not isinstance(background, np.ndarray) or background.ndim == 1:
+        colour = floats("background", background, (3,), ControlError)
+        return (float(colour[0]), float(colour[1]), float(colour[2])), None, None
+    if background.dtype == np.uint8:
+        if background.shape != shape:
+            raise ControlError(f"background must have shape {shape}, not {background.shape}; resize it to the frame")
+        return None, np.ascontiguousarray(background), None
+    return None, None, floats("background", background, shape, ControlError)
+
+
+def _output(out: Picture | None, camera: Camera, channels: int) -> Picture:
+    shape = (int(camera.height), int(camera.width), channels)
+    if out is None:
+        return np.empty(shape, np.uint8)
+    if not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != shape:
+        raise ControlError(f"out must be a uint8 array of shape {shape}")
+    if not out.flags.c_contiguous or not out.flags.writeable:
+        raise ControlError("out must be C-contiguous and writeable")
+    return out

@@ -1,0 +1,79 @@
+// One frame being drawn: what each stage reads from the one before it. One per renderer, reused for every frame.
+#pragma once
+
+#include <cstdint>
+
+#include "aligned.h"
+#include "math/gaussian.h"
+#include "pose.h"
+#include "scene.h"
+
+namespace emotag {
+
+constexpr int kProjectChunk = 1024;  // Gaussians; a chunk writes its visible ones densely from its own start
+
+// World to camera, OpenCV axes.
+struct View {
+  float rotation[9];
+  float translation[3];
+  Pinhole pinhole;
+  int width, height;
+
+  int tiles_x() const { return (width + constants::kTile - 1) / constants::kTile; }
+  int tiles_y() const { return (height + constants::kTile - 1) / constants::kTile; }
+};
+
+// A Gaussian on the picture. One cache line, read as sixteen floats.
+enum RecordField { kU, kV, kQa, kQb, kQc, kPower, kRed, kGreen, kBlue, kHalfX };
+
+// Tiles of a Gaussian, inclusive.
+struct TileRect {
+  uint8_t x0, y0, x1, y1;
+};
+
+enum class Background { kNone, kColour, kBytes, kFloats };
+enum class Pixels { kRgb8, kRgba8, kFloats };
+
+struct Output {
+  Background background;
+  float colour[3];                 // 0…1, for kColour
+  const uint8_t* bytes;            // (H,W,3), for kBytes
+  const float* floats;             // (H,W,3) 0…1, for kFloats
+  Pixels pixels;
+  uint8_t* image;                  // (H,W,3) or (H,W,4)
+  float *rgb, *alpha;              // (H,W,3) and (H,W), for Pixels::kFloats
+};
+
+struct Frame {
+  explicit Frame(const Scene& scene);
+
+  const Scene& scene;
+  View view;
+  Output output;
+  Pose pose;
+  bool mouth_moves;                // whether the mouth arrays below are this frame's
+
+  Aligned<float> vertices;         // [3][padded vertices], world
+  Aligned<float> triangles;        // [padded faces][16]: k·R row-major 9, centre 3; camera space
+  Aligned<float> mouth_audio;      // [64]: the audio's share of the first hidden layer
+  Aligned<float> mouth_geometry;   // [mouth block][13][16], as Gaussians::geometry
+  Aligned<float> mouth_offset;     // [mouth block][3][16], camera space
+
+  int chunks() const;
+  Aligned<float> records;          // [places][16], see RecordField
+  Aligned<TileRect> rects;         // [places]
+  Aligned<uint32_t> depths;        // [places]: bits of z, which sort as z does
+  Aligned<int32_t> visible;        // [chunks]
+  Aligned<uint32_t> near, far;     // [chunks]: least and greatest depth
+
+  Aligned<uint64_t> items, spare;  // [places]: sort keys over record numbers; rectangles over record numbers once sorted
+  int sorted_count;
+  Aligned<int32_t> cursors;        // see sort.cpp
+  Aligned<uint32_t> tile_begin;    // [tiles + 1]
+  Aligned<int32_t> list;           // [pairs]: the records of each tile, nearest first
+
+  // Makes room for a picture of view's size.
+  void prepare_tiles(int parts);
+};
+
+}  // namespace emotag

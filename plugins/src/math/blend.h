@@ -1,0 +1,38 @@
+// Compositing one Gaussian over one pixel, front to back.
+#pragma once
+
+#include "../constants.h"
+#include "hd.h"
+
+namespace emotag {
+
+constexpr float kLog2AlphaCut = -7.994353437f;  // log2(1/255)
+
+// 2^x for x in about [-8, 1]. The sum with 1.5·2²³ leaves the nearest integer in the low mantissa bits; the rest is a
+// polynomial of degree 2 with relative error 4.4e-4, which costs less than 0.1 dB of picture at 70 dB.
+template <class T>
+EMOTAG_HD T exp2_near(T x) {
+  const T shift(12582912.0f);
+  const T magic = x + shift;
+  const T fraction = x - (magic - shift);
+  const T y = fma(fma(T(0.238428429f), fraction, T(0.703447968f)), fraction, T(1.0004432f));
+  return scale_exponent(y, magic);
+}
+
+template <class T>
+struct Pixel {
+  T transmittance, r, g, b;
+};
+
+// power: log2 of alpha before the cut.
+template <class T>
+EMOTAG_HD void blend_step(Pixel<T>& pixel, T power, T r, T g, T b) {
+  const T alpha = min(exp2_near(power), T(constants::kAlphaMax));
+  const T weight = keep(power >= T(kLog2AlphaCut), alpha) * pixel.transmittance;
+  pixel.r = fma(weight, r, pixel.r);
+  pixel.g = fma(weight, g, pixel.g);
+  pixel.b = fma(weight, b, pixel.b);
+  pixel.transmittance = pixel.transmittance - weight;
+}
+
+}  // namespace emotag

@@ -1,0 +1,48 @@
+// Draws frames of a scene: the stages in order, shared among a pool of threads.
+#pragma once
+
+#include <mutex>
+
+#include "frame.h"
+#include "pool.h"
+#include "variant.h"
+
+namespace emotag {
+
+// What one frame is drawn from. Pointers are read during the call only.
+struct Controls {
+  const float* expression;     // (E,)
+  const float* pose;           // (5,3)
+  const float* translation;    // (3,)
+  const float* encoded_audio;  // (256,), or null: the mouth Gaussians stay where they are bound
+};
+
+enum Stage { kSkin, kMouth, kProject, kSort, kBlend, kStages };
+
+class Renderer {
+ public:
+  // The scene must outlive the renderer.
+  Renderer(const Scene& scene, const Variant& variant, int threads);
+
+  // Draws one frame of the scene's head. Thread-safe: concurrent calls take turns.
+  void draw(const Controls& controls, const View& view, const Output& output);
+  // Draws Gaussians that are bound to the world: the scene has no head, and one frame, the view.
+  void draw_world(const View& view, const Output& output);
+
+  const double* milliseconds() const { return milliseconds_; }
+  const Variant& variant() const { return variant_; }
+  int threads() const { return pool_.threads(); }
+  size_t bytes() const;
+
+ private:
+  void move_mouth(const float* encoded_audio);
+  void draw_gaussians();
+
+  Frame frame_;
+  const Variant& variant_;
+  Pool pool_;
+  std::mutex mutex_;
+  double milliseconds_[kStages] = {};
+};
+
+}  // namespace emotag

@@ -1,0 +1,94 @@
+// Eight floats: AVX2, FMA, F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include "../math/hd.h"
+
+namespace emotag::simd {
+
+struct Avx2 {
+  static constexpr int width = 8;
+
+  struct Mask {
+    __m256 m;
+    friend EMOTAG_INLINE Mask both(Mask a, Mask b) { return {_mm256_and_ps(a.m, b.m)}; }
+    friend EMOTAG_INLINE unsigned bits(Mask a) { return static_cast<unsigned>(_mm256_movemask_ps(a.m)); }
+  };
+
+  __m256 v;
+  Avx2() = default;
+  EMOTAG_INLINE explicit Avx2(float a) : v(_mm256_set1_ps(a)) {}
+  EMOTAG_INLINE Avx2(__m256 a) : v(a) {}
+
+  EMOTAG_HD Avx2 load(const float* p) { return _mm256_load_ps(p); }
+  EMOTAG_HD Avx2 loadu(const float* p) { return _mm256_loadu_ps(p); }
+  EMOTAG_HD void store(float* p, Avx2 a) { _mm256_store_ps(p, a.v); }
+  EMOTAG_HD Avx2 load_half(const uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  EMOTAG_HD Avx2 gather(const float* base, const int32_t* index) {
+    return _mm256_i32gather_ps(base, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)), 4);
+  }
+  EMOTAG_HD void store_int(int32_t* p, Avx2 a) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm256_cvttps_epi32(a.v));
+  }
+  EMOTAG_HD Avx2 block_x() { return _mm256_setr_ps(0, 1, 2, 3, 0, 1, 2, 3); }
+  EMOTAG_HD Avx2 block_y() { return _mm256_setr_ps(0, 0, 0, 0, 1, 1, 1, 1); }
+
+  EMOTAG_HD void transpose(Avx2* r) {
+    __m256 a[8], b[8];
+    for (int i = 0; i < 4; ++i) {
+      a[2 * i] = _mm256_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
+      a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
+    }
+    for (int i = 0; i < 2; ++i) {
+      b[4 * i] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
+      b[4 * i + 1] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0xee);
+      b[4 * i + 2] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
+      b[4 * i + 3] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; ++i) {
+      r[i].v = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+      r[i + 4].v = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
+  }
+
+  friend EMOTAG_INLINE Avx2 operator+(Avx2 a, Avx2 b) { return _mm256_add_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx2 operator-(Avx2 a, Avx2 b) { return _mm256_sub_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx2 operator*(Avx2 a, Avx2 b) { return _mm256_mul_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx2 operator-(Avx2 a) { return _mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f)); }
+  friend EMOTAG_INLINE Mask operator>(Avx2 a, Avx2 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
+  friend EMOTAG_INLINE Mask operator>=(Avx2 a, Avx2 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)}; }
+  friend EMOTAG_INLINE Mask operator<(Avx2 a, Avx2 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+  friend EMOTAG_INLINE Mask operator<=(Avx2 a, Avx2 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
+  friend EMOTAG_INLINE Avx2 fma(Avx2 a, Avx2 b, Avx2 c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
+  friend EMOTAG_INLINE Avx2 fnma(Avx2 a, Avx2 b, Avx2 c) { return _mm256_fnmadd_ps(a.v, b.v, c.v); }
+  friend EMOTAG_INLINE Avx2 min(Avx2 a, Avx2 b) { return _mm256_min_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx2 max(Avx2 a, Avx2 b) { return _mm256_max_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx2 abs(Avx2 a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v); }
+  friend EMOTAG_INLINE Avx2 select(Mask m, Avx2 a, Avx2 b) { return _mm256_blendv_ps(b.v, a.v, m.m); }
+  friend EMOTAG_INLINE Avx2 keep(Mask m, Avx2 a) { return _mm256_and_ps(m.m, a.v); }
+  friend EMOTAG_INLINE Avx2 sqrt(Avx2 a) { return _mm256_sqrt_ps(a.v); }
+  // The estimates have 12 bits; one Newton step makes them good to about 1e-7.
+  friend EMOTAG_INLINE Avx2 rcp(Avx2 a) {
+    const __m256 r = _mm256_rcp_ps(a.v);
+    return _mm256_mul_ps(r, _mm256_fnmadd_ps(a.v, r, _mm256_set1_ps(2.0f)));
+  }
+  friend EMOTAG_INLINE Avx2 rsqrt_rough(Avx2 a) { return _mm256_rsqrt_ps(a.v); }
+  friend EMOTAG_INLINE Avx2 rsqrt(Avx2 a) {
+    const __m256 r = _mm256_rsqrt_ps(a.v);
+    const __m256 half = _mm256_mul_ps(_mm256_mul_ps(a.v, r), _mm256_mul_ps(r, _mm256_set1_ps(0.5f)));
+    return _mm256_mul_ps(r, _mm256_sub_ps(_mm256_set1_ps(1.5f), half));
+  }
+  friend EMOTAG_INLINE Avx2 truncate(Avx2 a) { return _mm256_round_ps(a.v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
+  friend EMOTAG_INLINE Avx2 ceil_positive(Avx2 a) {
+    return _mm256_round_ps(a.v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+  }
+  friend EMOTAG_INLINE Avx2 scale_exponent(Avx2 y, Avx2 magic) {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(y.v), _mm256_slli_epi32(_mm256_castps_si256(magic.v), 23)));
+  }
+};
+
+}  // namespace emotag::simd

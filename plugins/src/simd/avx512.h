@@ -1,0 +1,100 @@
+// Sixteen floats: AVX-512 F, BW, DQ, VL.
+#pragma once
+
+#include <immintrin.h>
+
+#include "../math/hd.h"
+
+namespace emotag::simd {
+
+struct Avx512 {
+  static constexpr int width = 16;
+
+  struct Mask {
+    __mmask16 m;
+    friend EMOTAG_INLINE Mask both(Mask a, Mask b) { return {static_cast<__mmask16>(a.m & b.m)}; }
+    friend EMOTAG_INLINE unsigned bits(Mask a) { return a.m; }
+  };
+
+  __m512 v;
+  Avx512() = default;
+  EMOTAG_INLINE explicit Avx512(float a) : v(_mm512_set1_ps(a)) {}
+  EMOTAG_INLINE Avx512(__m512 a) : v(a) {}
+
+  EMOTAG_HD Avx512 load(const float* p) { return _mm512_load_ps(p); }
+  EMOTAG_HD Avx512 loadu(const float* p) { return _mm512_loadu_ps(p); }
+  EMOTAG_HD void store(float* p, Avx512 a) { _mm512_store_ps(p, a.v); }
+  EMOTAG_HD Avx512 load_half(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  EMOTAG_HD Avx512 gather(const float* base, const int32_t* index) {
+    return _mm512_i32gather_ps(_mm512_loadu_si512(index), base, 4);
+  }
+  EMOTAG_HD void store_int(int32_t* p, Avx512 a) { _mm512_store_si512(p, _mm512_cvttps_epi32(a.v)); }
+  EMOTAG_HD Avx512 block_x() { return _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3); }
+  EMOTAG_HD Avx512 block_y() { return _mm512_setr_ps(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3); }
+
+  EMOTAG_HD void transpose(Avx512* r) {
+    __m512 a[16], b[16];
+    for (int i = 0; i < 8; ++i) {
+      a[2 * i] = _mm512_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
+      a[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
+    }
+    for (int i = 0; i < 4; ++i) {  // b[4i+j]: columns j, j+4, j+8, j+12 of rows 4i…4i+3, one in each quarter
+      b[4 * i] = _mm512_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
+      b[4 * i + 1] = _mm512_shuffle_ps(a[4 * i], a[4 * i + 2], 0xee);
+      b[4 * i + 2] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
+      b[4 * i + 3] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
+    }
+    for (int j = 0; j < 4; ++j) {
+      const __m512 top_even = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88);
+      const __m512 top_odd = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
+      const __m512 low_even = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
+      const __m512 low_odd = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
+      r[j].v = _mm512_shuffle_f32x4(top_even, low_even, 0x88);
+      r[j + 8].v = _mm512_shuffle_f32x4(top_even, low_even, 0xdd);
+      r[j + 4].v = _mm512_shuffle_f32x4(top_odd, low_odd, 0x88);
+      r[j + 12].v = _mm512_shuffle_f32x4(top_odd, low_odd, 0xdd);
+    }
+  }
+
+  friend EMOTAG_INLINE Avx512 operator+(Avx512 a, Avx512 b) { return _mm512_add_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx512 operator-(Avx512 a, Avx512 b) { return _mm512_sub_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx512 operator*(Avx512 a, Avx512 b) { return _mm512_mul_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx512 operator-(Avx512 a) { return _mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f)); }
+  friend EMOTAG_INLINE Mask operator>(Avx512 a, Avx512 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
+  friend EMOTAG_INLINE Mask operator>=(Avx512 a, Avx512 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }
+  friend EMOTAG_INLINE Mask operator<(Avx512 a, Avx512 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+  friend EMOTAG_INLINE Mask operator<=(Avx512 a, Avx512 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
+  friend EMOTAG_INLINE Avx512 fma(Avx512 a, Avx512 b, Avx512 c) { return _mm512_fmadd_ps(a.v, b.v, c.v); }
+  friend EMOTAG_INLINE Avx512 fnma(Avx512 a, Avx512 b, Avx512 c) { return _mm512_fnmadd_ps(a.v, b.v, c.v); }
+  friend EMOTAG_INLINE Avx512 min(Avx512 a, Avx512 b) { return _mm512_min_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx512 max(Avx512 a, Avx512 b) { return _mm512_max_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx512 abs(Avx512 a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v); }
+  friend EMOTAG_INLINE Avx512 select(Mask m, Avx512 a, Avx512 b) { return _mm512_mask_blend_ps(m.m, b.v, a.v); }
+  friend EMOTAG_INLINE Avx512 keep(Mask m, Avx512 a) { return _mm512_maskz_mov_ps(m.m, a.v); }
+  friend EMOTAG_INLINE Avx512 sqrt(Avx512 a) { return _mm512_sqrt_ps(a.v); }
+  // The estimates have 14 bits; one Newton step makes them good to about 1e-7.
+  friend EMOTAG_INLINE Avx512 rcp(Avx512 a) {
+    const __m512 r = _mm512_rcp14_ps(a.v);
+    return _mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)));
+  }
+  friend EMOTAG_INLINE Avx512 rsqrt_rough(Avx512 a) { return _mm512_rsqrt14_ps(a.v); }
+  friend EMOTAG_INLINE Avx512 rsqrt(Avx512 a) {
+    const __m512 r = _mm512_rsqrt14_ps(a.v);
+    const __m512 half = _mm512_mul_ps(_mm512_mul_ps(a.v, r), _mm512_mul_ps(r, _mm512_set1_ps(0.5f)));
+    return _mm512_mul_ps(r, _mm512_sub_ps(_mm512_set1_ps(1.5f), half));
+  }
+  friend EMOTAG_INLINE Avx512 truncate(Avx512 a) {
+    return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+  }
+  friend EMOTAG_INLINE Avx512 ceil_positive(Avx512 a) {
+    return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+  }
+  friend EMOTAG_INLINE Avx512 scale_exponent(Avx512 y, Avx512 magic) {
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(y.v), _mm512_slli_epi32(_mm512_castps_si512(magic.v), 23)));
+  }
+};
+
+}  // namespace emotag::simd

@@ -1,0 +1,104 @@
+// Four floats in GCC's portable vector type: any CPU. The reference of what a vector type offers; avx2.h and avx512.h
+// offer the same.
+#pragma once
+
+#include "../math/hd.h"
+
+namespace emotag::simd {
+
+struct Plain {
+  static constexpr int width = 4;
+  typedef float Floats __attribute__((vector_size(16)));
+  typedef int32_t Ints __attribute__((vector_size(16)));
+
+  struct Mask {
+    Ints m;
+    friend EMOTAG_INLINE Mask both(Mask a, Mask b) { return {a.m & b.m}; }
+    friend EMOTAG_INLINE unsigned bits(Mask a) {
+      return (a.m[0] & 1) | (a.m[1] & 2) | (a.m[2] & 4) | (a.m[3] & 8);
+    }
+  };
+
+  Floats v;
+  Plain() = default;
+  EMOTAG_INLINE explicit Plain(float a) : v{a, a, a, a} {}
+  EMOTAG_INLINE Plain(Floats a) : v(a) {}
+
+  EMOTAG_HD Plain load(const float* p) { return loadu(p); }
+  EMOTAG_HD Plain loadu(const float* p) {
+    Plain a;
+    memcpy(&a.v, p, sizeof a.v);
+    return a;
+  }
+  EMOTAG_HD void store(float* p, Plain a) { memcpy(p, &a.v, sizeof a.v); }
+  // IEEE half to float by moving the bits up and rescaling the exponent; exact for all finite values.
+  EMOTAG_HD Plain load_half(const uint16_t* p) {
+    const Ints h = {p[0], p[1], p[2], p[3]};
+    const Ints magnitude = (h & 0x7fff) << 13;
+    const Floats scaled = reinterpret<Floats>(magnitude) * 5.192296858534828e33f;  // 2^112
+    return reinterpret<Floats>(reinterpret<Ints>(scaled) | ((h & 0x8000) << 16));
+  }
+  EMOTAG_HD Plain gather(const float* base, const int32_t* index) {
+    return Floats{base[index[0]], base[index[1]], base[index[2]], base[index[3]]};
+  }
+  EMOTAG_HD void store_int(int32_t* p, Plain a) {
+    for (int i = 0; i < 4; ++i) p[i] = static_cast<int32_t>(a.v[i]);
+  }
+  // Lane i is pixel i of a 4×4 block: rows of four.
+  EMOTAG_HD Plain block_x() { return Floats{0, 1, 2, 3}; }
+  EMOTAG_HD Plain block_y() { return Floats{0, 0, 0, 0}; }
+
+  EMOTAG_HD void transpose(Plain* r) {
+    const Floats a = r[0].v, b = r[1].v, c = r[2].v, d = r[3].v;
+    const Floats ab_low = __builtin_shuffle(a, b, Ints{0, 4, 1, 5}), ab_high = __builtin_shuffle(a, b, Ints{2, 6, 3, 7});
+    const Floats cd_low = __builtin_shuffle(c, d, Ints{0, 4, 1, 5}), cd_high = __builtin_shuffle(c, d, Ints{2, 6, 3, 7});
+    r[0].v = __builtin_shuffle(ab_low, cd_low, Ints{0, 1, 4, 5});
+    r[1].v = __builtin_shuffle(ab_low, cd_low, Ints{2, 3, 6, 7});
+    r[2].v = __builtin_shuffle(ab_high, cd_high, Ints{0, 1, 4, 5});
+    r[3].v = __builtin_shuffle(ab_high, cd_high, Ints{2, 3, 6, 7});
+  }
+
+  template <class To, class From>
+  EMOTAG_HD To reinterpret(From a) {
+    To b;
+    memcpy(&b, &a, sizeof b);
+    return b;
+  }
+  EMOTAG_HD Floats choose(Ints m, Floats a, Floats b) {
+    return reinterpret<Floats>((m & reinterpret<Ints>(a)) | (~m & reinterpret<Ints>(b)));
+  }
+
+  friend EMOTAG_INLINE Plain operator+(Plain a, Plain b) { return a.v + b.v; }
+  friend EMOTAG_INLINE Plain operator-(Plain a, Plain b) { return a.v - b.v; }
+  friend EMOTAG_INLINE Plain operator*(Plain a, Plain b) { return a.v * b.v; }
+  friend EMOTAG_INLINE Plain operator-(Plain a) { return -a.v; }
+  friend EMOTAG_INLINE Mask operator>(Plain a, Plain b) { return {a.v > b.v}; }
+  friend EMOTAG_INLINE Mask operator>=(Plain a, Plain b) { return {a.v >= b.v}; }
+  friend EMOTAG_INLINE Mask operator<(Plain a, Plain b) { return {a.v < b.v}; }
+  friend EMOTAG_INLINE Mask operator<=(Plain a, Plain b) { return {a.v <= b.v}; }
+  friend EMOTAG_INLINE Plain fma(Plain a, Plain b, Plain c) { return a.v * b.v + c.v; }
+  friend EMOTAG_INLINE Plain fnma(Plain a, Plain b, Plain c) { return c.v - a.v * b.v; }
+  friend EMOTAG_INLINE Plain min(Plain a, Plain b) { return choose(a.v < b.v, a.v, b.v); }
+  friend EMOTAG_INLINE Plain max(Plain a, Plain b) { return choose(a.v > b.v, a.v, b.v); }
+  friend EMOTAG_INLINE Plain abs(Plain a) { return max(a, -a); }
+  friend EMOTAG_INLINE Plain select(Mask m, Plain a, Plain b) { return choose(m.m, a.v, b.v); }
+  friend EMOTAG_INLINE Plain keep(Mask m, Plain a) { return reinterpret<Floats>(m.m & reinterpret<Ints>(a.v)); }
+  friend EMOTAG_INLINE Plain sqrt(Plain a) {
+    return Floats{__builtin_sqrtf(a.v[0]), __builtin_sqrtf(a.v[1]), __builtin_sqrtf(a.v[2]), __builtin_sqrtf(a.v[3])};
+  }
+  friend EMOTAG_INLINE Plain rcp(Plain a) { return 1.0f / a.v; }
+  friend EMOTAG_INLINE Plain rsqrt(Plain a) { return 1.0f / sqrt(a).v; }
+  friend EMOTAG_INLINE Plain rsqrt_rough(Plain a) { return rsqrt(a); }
+  friend EMOTAG_INLINE Plain truncate(Plain a) {
+    return __builtin_convertvector(__builtin_convertvector(a.v, Ints), Floats);
+  }
+  friend EMOTAG_INLINE Plain ceil_positive(Plain a) {
+    const Plain t = truncate(a);
+    return t.v + choose(t.v < a.v, Floats{1, 1, 1, 1}, Floats{});
+  }
+  friend EMOTAG_INLINE Plain scale_exponent(Plain y, Plain magic) {
+    return reinterpret<Floats>(reinterpret<Ints>(y.v) + (reinterpret<Ints>(magic.v) << 23));
+  }
+};
+
+}  // namespace emotag::simd

@@ -1,0 +1,15 @@
+// Stage 4: visible Gaussians by depth, and the list of each tile, nearest first.
+#pragma once
+
+#include "frame.h"
+#include "pool.h"
+
+namespace emotag {
+
+// Radix sort of the projected records by depth; exact, and stable in the order of the scene's places.
+void sort_by_depth(Frame& frame, Pool& pool);
+
+// Fills frame.tile_begin and frame.list; the list grows where a frame has more pairs than any before it.
+void bin_to_tiles(Frame& frame, Pool& pool);
+
+}  // namespace emotag

@@ -1,0 +1,108 @@
+// Stage 6: a blended tile over its background, into the caller's picture.
+#pragma once
+
+#include "blend.h"
+
+namespace emotag {
+
+// The part of the picture that a tile covers.
+struct TileArea {
+  int x, y, width, height;
+};
+
+static inline TileArea area_of(const View& view, int tile_x, int tile_y) {
+  const int x = tile_x * constants::kTile, y = tile_y * constants::kTile;
+  const int width = view.width - x, height = view.height - y;
+  return {x, y, width < constants::kTile ? width : constants::kTile, height < constants::kTile ? height : constants::kTile};
+}
+
+// Background of one block in units of 1/255, [channel][16]; zero outside the picture.
+static EMOTAG_INLINE void load_background(const Frame& frame, int x0, int y0, float (*to)[kBlockPixels]) {
+  const Output& out = frame.output;
+  for (int i = 0; i < kBlockPixels; ++i) {
+    const int x = x0 + i % constants::kBlock, y = y0 + i / constants::kBlock;
+    const bool inside = x < frame.view.width && y < frame.view.height;
+    const size_t at = inside ? (static_cast<size_t>(y) * frame.view.width + x) * 3 : 0;
+    for (int c = 0; c < 3; ++c)
+      to[c][i] = out.background == Background::kBytes ? static_cast<float>(out.bytes[at + c]) : out.floats[at + c] * 255.0f;
+  }
+}
+
+// One block to packed RGBA bytes, truncated.
+template <class F>
+static EMOTAG_INLINE void pack_block(const Frame& frame, const float (*value)[kBlockPixels], int x, int y, uint32_t* packed) {
+  alignas(64) float background[3][kBlockPixels];
+  const Output& out = frame.output;
+  const bool image = out.background == Background::kBytes || out.background == Background::kFloats;
+  if (image) load_background(frame, x, y, background);
+  alignas(64) int32_t bytes[4][kBlockPixels];
+  for (int i = 0; i < kBlockPixels; i += F::width) {
+    const F zero(0.0f), top(255.0f), clear = F::load(value[0] + i);
+    F scale(255.0f);
+    if (out.background == Background::kNone) {  // straight alpha
+      const F alpha = F(1.0f) - clear;
+      F::store_int(bytes[3] + i, alpha * top);
+      scale = keep(alpha > zero, top * rcp(max(alpha, F(1e-6f))));
+    }
+    for (int c = 0; c < 3; ++c) {
+      F under = zero;
+      if (image) under = clear * F::load(background[c] + i);
+      if (out.background == Background::kColour) under = clear * F(out.colour[c] * 255.0f);
+      F::store_int(bytes[c] + i, min(max(fma(F::load(value[1 + c] + i), scale, under), zero), top));
+    }
+  }
+  for (int i = 0; i < kBlockPixels; ++i)
+    packed[i] = static_cast<uint32_t>(bytes[0][i] | bytes[1][i] << 8 | bytes[2][i] << 16) |
+                (out.background == Background::kNone ? static_cast<uint32_t>(bytes[3][i]) << 24 : 0xff000000u);
+}
+
+// Rows of packed blocks to three or four bytes a pixel.
+static EMOTAG_INLINE void write_bytes(const Frame& frame, const TileArea& area, const uint32_t (*packed)[kBlockPixels]) {
+  const int channels = frame.output.pixels == Pixels::kRgba8 ? 4 : 3;
+  for (int y = 0; y < area.height; ++y) {
+    uint32_t row[constants::kTile];
+    for (int s = 0; s < kTileBlocks; ++s)
+      memcpy(row + s * constants::kBlock,
+             packed[y / constants::kBlock * kTileBlocks + s] + y % constants::kBlock * constants::kBlock,
+             constants::kBlock * sizeof(uint32_t));
+    uint8_t* to = frame.output.image + (static_cast<size_t>(area.y + y) * frame.view.width + area.x) * channels;
+    if (channels == 4) {
+      memcpy(to, row, area.width * sizeof(uint32_t));
+      continue;
+    }
+    for (int x = 0; x + 1 < area.width; ++x) memcpy(to + 3 * x, row + x, 4);  // the fourth byte is overwritten next
+    memcpy(to + 3 * (area.width - 1), row + area.width - 1, 3);
+  }
+}
+
+static EMOTAG_INLINE void write_floats(const Frame& frame, const TileArea& area, const TilePixels& pixels) {
+  const Output& out = frame.output;
+  for (int y = 0; y < area.height; ++y)
+    for (int x = 0; x < area.width; ++x) {
+      const int block = y / constants::kBlock * kTileBlocks + x / constants::kBlock;
+      const int pixel = y % constants::kBlock * constants::kBlock + x % constants::kBlock;
+      const size_t to = static_cast<size_t>(area.y + y) * frame.view.width + area.x + x;
+      const float clear = pixels.value[block][0][pixel];
+      for (int c = 0; c < 3; ++c)
+        out.rgb[3 * to + c] = pixels.value[block][1 + c][pixel] +
+                              (out.background == Background::kColour ? clear * out.colour[c] : 0.0f);
+      out.alpha[to] = 1.0f - clear;
+    }
+}
+
+// Draws tile number `tile`.
+template <class F>
+void draw_tile(Frame& frame, int tile) {
+  const int tile_x = tile % frame.view.tiles_x(), tile_y = tile / frame.view.tiles_x();
+  const TileArea area = area_of(frame.view, tile_x, tile_y);
+  TilePixels pixels;
+  blend_tile<F>(frame, tile_x, tile_y, &pixels);
+  if (frame.output.pixels == Pixels::kFloats) return write_floats(frame, area, pixels);
+  alignas(64) uint32_t packed[kBlocksInTile][kBlockPixels];
+  for (int s = 0; s < kBlocksInTile; ++s)
+    pack_block<F>(frame, pixels.value[s], area.x + s % kTileBlocks * constants::kBlock,
+                  area.y + s / kTileBlocks * constants::kBlock, packed[s]);
+  write_bytes(frame, area, packed);
+}
+
+}  // namespace emotag

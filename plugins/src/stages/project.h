@@ -1,0 +1,117 @@
+// Stage 3: every Gaussian to an ellipse with a colour, the visible ones packed densely.
+#pragma once
+
+#include "../frame.h"
+#include "../math/sh.h"
+#include "../simd/records.h"
+
+namespace emotag {
+
+// Mean and axes of one vector of Gaussians in camera space.
+template <class F>
+struct Bound {
+  Vec3<F> mean;
+  F axes[9];
+};
+
+template <class F>
+static EMOTAG_INLINE Bound<F> bind_to_frames(const Frame& frame, const float* geometry, const int32_t* index) {
+  F f[simd::kRecord];
+  simd::load_records<F, 12>(frame.triangles.data(), index, f);
+  const Vec3<F> local = {F::load(geometry), F::load(geometry + kLanes), F::load(geometry + 2 * kLanes)};
+  Bound<F> bound;
+  for (int k = 0; k < 9; ++k) bound.axes[k] = f[k];
+  bound.mean = rotate(bound.axes, local) + Vec3<F>{f[9], f[10], f[11]};
+  return bound;
+}
+
+template <class F, int Degree>
+static EMOTAG_INLINE void colour_of(const Frame& frame, const Vec3<F>& mean, const float* geometry, const uint16_t* sh,
+                                    F* colour) {
+  F basis[sh_coefficients(constants::kMaxShDegree)];
+  if constexpr (Degree > 0) {
+    const float* r = frame.view.rotation;
+    const Vec3<F> d = mean * rsqrt(max(dot(mean, mean), F(constants::kTiny)));
+    const F back[9] = {F(r[0]), F(r[3]), F(r[6]), F(r[1]), F(r[4]), F(r[7]), F(r[2]), F(r[5]), F(r[8])};
+    sh_basis<Degree>(rotate(back, d), basis);
+  }
+  for (int c = 0; c < 3; ++c)
+    colour[c] = sh_colour<Degree>(F::load(geometry + (kColour + c) * kLanes), basis,
+                                  [&](int k) { return F::load_half(sh + ((k - 1) * 3 + c) * kLanes); });
+}
+
+// Where a chunk writes, and the depths it has seen.
+struct Packed {
+  int place;
+  uint32_t near, far;
+};
+
+// Projects one vector of Gaussians and appends the visible ones.
+template <class F, int Degree>
+static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Packed* packed) {
+  const Gaussians& g = *frame.scene.gaussians;
+  const int mouth = frame.mouth_moves ? block - g.mouth_begin : -1;
+  const size_t block_floats = kGaussianFields * kLanes;
+  const float* geometry = (mouth < 0 ? g.geometry.data() + block * block_floats
+                                     : frame.mouth_geometry.data() + mouth * block_floats) + lane;
+  Bound<F> bound = bind_to_frames<F>(frame, geometry, g.frame.data() + block * kLanes + lane);
+  if (mouth >= 0) {
+    const float* offset = frame.mouth_offset.data() + static_cast<size_t>(mouth) * 3 * kLanes + lane;
+    bound.mean = bound.mean + Vec3<F>{F::load(offset), F::load(offset + kLanes), F::load(offset + 2 * kLanes)};
+  }
+  F covariance[6];
+  for (int k = 0; k < 6; ++k) covariance[k] = F::load(geometry + (kCovariance + k) * kLanes);
+  const F power = F::load(geometry + kLog2Opacity * kLanes);
+  Splat<F> s;
+  unsigned visible = bits(project(bound.mean, bound.axes, covariance, power, frame.view.pinhole, &s));
+  if (visible == 0) return;
+
+  constexpr int kRest = (sh_coefficients(Degree) - 1) * 3 * kLanes;
+  F colour[3];
+  colour_of<F, Degree>(frame, bound.mean, geometry, g.sh.data() + static_cast<size_t>(block) * kRest + lane, colour);
+  F fields[simd::kRecord] = {s.u, s.v, s.qa, s.qb, s.qc, power, colour[0], colour[1], colour[2], s.half_x,
+                             F(0.0f), F(0.0f), F(0.0f), F(0.0f), F(0.0f), F(0.0f)};
+  simd::to_records(fields);
+  alignas(64) int32_t tiles[4][F::width];
+  alignas(64) uint32_t depth[F::width];
+  F::store_int(tiles[0], s.tile_x0);
+  F::store_int(tiles[1], s.tile_y0);
+  F::store_int(tiles[2], s.tile_x1);
+  F::store_int(tiles[3], s.tile_y1);
+  F::store(reinterpret_cast<float*>(depth), bound.mean.z);
+  for (; visible != 0; visible &= visible - 1) {
+    const int i = __builtin_ctz(visible), to = packed->place++;
+    simd::store_record(frame.records.data() + static_cast<size_t>(to) * simd::kRecord, fields, i);
+    frame.rects[to] = {static_cast<uint8_t>(tiles[0][i]), static_cast<uint8_t>(tiles[1][i]),
+                       static_cast<uint8_t>(tiles[2][i]), static_cast<uint8_t>(tiles[3][i])};
+    frame.depths[to] = depth[i];
+    packed->near = depth[i] < packed->near ? depth[i] : packed->near;
+    packed->far = depth[i] > packed->far ? depth[i] : packed->far;
+  }
+}
+
+template <class F, int Degree>
+void project_blocks(Frame& frame, int chunk) {
+  constexpr int kChunkBlocks = kProjectChunk / kLanes;
+  const int first = chunk * kChunkBlocks, blocks = frame.scene.gaussians->blocks;
+  const int last = first + kChunkBlocks < blocks ? first + kChunkBlocks : blocks;
+  Packed packed = {chunk * kProjectChunk, 0xffffffffu, 0u};
+  for (int b = first; b < last; ++b)
+    for (int lane = 0; lane < kLanes; lane += F::width) project_vector<F, Degree>(frame, b, lane, &packed);
+  frame.visible[chunk] = packed.place - chunk * kProjectChunk;
+  frame.near[chunk] = packed.near;
+  frame.far[chunk] = packed.far;
+}
+
+// Projects one chunk of kProjectChunk Gaussians.
+template <class F>
+void project_chunk(Frame& frame, int chunk) {
+  switch (frame.scene.gaussians->degree) {
+    case 0: return project_blocks<F, 0>(frame, chunk);
+    case 1: return project_blocks<F, 1>(frame, chunk);
+    case 2: return project_blocks<F, 2>(frame, chunk);
+    default: return project_blocks<F, 3>(frame, chunk);
+  }
+}
+
+}  // namespace emotag

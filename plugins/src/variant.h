@@ -1,0 +1,33 @@
+// The stages that are compiled once for each instruction set; chosen at run time.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "frame.h"
+
+namespace emotag {
+
+struct Variant {
+  const char* name;
+  bool (*supported)();  // by this machine
+  void (*skin_blocks)(const Head&, const Pose&, float* vertices, int first, int last);  // vertex blocks
+  void (*frame_blocks)(Frame&, int first, int last);  // triangle blocks
+  void (*mouth_block)(Frame&, int block);
+  void (*project_chunk)(Frame&, int chunk);
+  void (*draw_tile)(Frame&, int tile);
+};
+
+extern const Variant kPlainVariant;
+#if defined(__x86_64__)
+extern const Variant kAvx2Variant;
+extern const Variant kAvx512Variant;
+#endif
+
+// Best first. Every build has "plain".
+const std::vector<const Variant*>& variants();
+
+// The variant of that name, or the best supported one for "auto"; null if there is none.
+const Variant* find_variant(const std::string& name);
+
+}  // namespace emotag

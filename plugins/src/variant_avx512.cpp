@@ -1,0 +1,11 @@
+#include "simd/avx512.h"
+#include "variant_table.h"
+
+namespace emotag {
+
+const Variant kAvx512Variant = make_variant<simd::Avx512>("avx512", [] {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+});
+
+}  // namespace emotag

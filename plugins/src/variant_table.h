@@ -1,0 +1,24 @@
+// Included by each variant's own translation unit, which is compiled for its instruction set. Everything it pulls in is
+// either a template over that unit's vector type or has internal linkage, so no other unit can link to its code.
+#pragma once
+
+#include "stages/mouth.h"
+#include "stages/present.h"
+#include "stages/project.h"
+#include "stages/skin.h"
+#include "variant.h"
+
+namespace emotag {
+
+template <class F>
+constexpr Variant make_variant(const char* name, bool (*supported)()) {
+  return {name,
+          supported,
+          skin_blocks<F>,
+          frame_blocks<F>,
+          mouth_block<F>,
+          project_chunk<F>,
+          draw_tile<F>};
+}
+
+}  // namespace emotag

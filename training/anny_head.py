@@ -10,8 +10,8 @@ inside the head as FLAME's does, 3 cm below and 4.5 cm behind the eyes.
   that angle opens it fully (0.405 rad for the template). Skinning weights are the least-squares share of the
   rotation in each vertex' displacement; what is left is in the pose basis, so the jaw joint turned by that angle
   reproduces `jawOpen`.
-* Neck: the rim of the mesh follows the root, so that shoulders can be bound to it; the neck joint takes over within
-  35 mm above it.
+* Neck: the rim of the mesh follows the root, so that shoulders can be bound to it; the neck joint takes over between
+  11 and 36 mm above it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _TONGUE = (13380, 13606)
 _ORIGIN = np.array([0.0, -0.03, -0.045])
 _MASKS = {"lips": "lips", "eyelids": "eyelids", "ears": "ears", "mouth": "inside-mouth"}
 _REGIONS = ("skin", *_MASKS, "tongue", *_EYES, *_TEETH, "left_lashes", "right_lashes")
-_NECK_RAMP = 0.035
+_NECK_RAMP = (0.011, 0.036)
 
 
 @dataclass(frozen=True)
@@ -215,14 +215,14 @@ def _jaw(template: Array, opened: Array, angle: float, pivot: Array, neck: Array
 
 
 def _neck_share(template: Array, faces: NDArray[np.int32]) -> Array:
-    """(V,) 0 at the mesh's lower rim, 1 from `_NECK_RAMP` above the plane through it, smooth between."""
+    """(V,) 0 at the mesh's lower rim, 1 from 36 mm above the plane through it, smooth between."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     unique, count = np.unique(edges, axis=0, return_counts=True)
     rim = np.unique(unique[count == 1])
     rim = template[rim[template[rim, 1] < -0.06]]  # teeth and lashes have open edges too, higher up
     normal = np.linalg.svd(rim - rim.mean(axis=0))[2][2]
     height = (template - rim.mean(axis=0)) @ (normal * np.sign(normal[1]))
-    ramp: Array = np.clip((height - 0.003) / _NECK_RAMP, 0, 1)
+    ramp: Array = np.clip((height - _NECK_RAMP[0]) / (_NECK_RAMP[1] - _NECK_RAMP[0]), 0, 1)
     smooth: Array = ramp * ramp * (3 - 2 * ramp)
     return smooth
 

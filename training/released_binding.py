@@ -71,8 +71,8 @@ def load_binding(scene: Path, gaussians: int, faces: int) -> Binding:
 def _wrong_count(scene: Path, gaussians: int, bound: int) -> str:
     return (
         f"{scene}: the checkpoint has {gaussians} Gaussians, face_indices.npy binds {bound}. Densification changes "
-        "their number, but the released code saves neither the new binding nor the mouth mask, so this checkpoint cannot "
-        "be placed on the head. Use one saved before densification began, train again with densification off "
+        "their number, but the released code saves neither the new binding nor the mouth mask, so this checkpoint "
+        "cannot be placed on the head. Use one saved before densification began, train again with densification off "
         "(densify_until_iter 0), or pass the scene of the run that wrote it."
     )
 

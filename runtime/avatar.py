@@ -48,7 +48,7 @@ class Avatar:
         """
         self._model = model if isinstance(model, Model) else Model.load(model, device, threads)
         manifest = self._model.manifest
-        size = check_size(width or manifest.width, height or manifest.height)
+        size = check_size(manifest.width if width is None else width, manifest.height if height is None else height)
         self._painter = Painter(self._model.scene, manifest, self._model.cues, self._model.threads, size)
         self._network = self._model.motion_network()
         self._speech = self._model.speech(self._network)

@@ -147,6 +147,9 @@ def read_cues(path: Path, window: tuple[int, ...]) -> Cues:
         raise _error(path.name, "aus", "holds no frame")
     if not (arrays["intrinsics"][:, :2] > 0).all():
         raise _error(path.name, "intrinsics", "holds a focal length that is not positive")
+    rotation = arrays["view"][:, :3, :3]
+    if np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max() > 1e-3:
+        raise _error(path.name, "view", "is not a rotation and a translation")
     return Cues(**arrays, windows_file=path if has_windows else None)
 
 

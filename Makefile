@@ -59,8 +59,8 @@ sample: $(installed)
 # between builds, and a changed C++ file costs seconds.
 $(installed): pyproject.toml constraints.txt $(native) | $(BIN)/python
 	@echo "make: installing what constraints.txt pins into $(VENV); the first time takes a minute or two"
-	@$(PIP) install --quiet -c constraints.txt scikit-build-core nanobind
-	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[export,train,dev]'
+	@$(PIP) install --quiet --no-compile -c constraints.txt scikit-build-core nanobind
+	@$(PIP) install --quiet --no-compile -c constraints.txt --no-build-isolation -e '.[export,train,dev]'
 	@touch $@
 
 $(BIN)/python:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from released_reference import head_vertices
 from scipy import sparse
+
+from tests.released_reference import head_vertices
 
 Doubles = NDArray[np.float64]
 

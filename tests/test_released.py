@@ -7,9 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import released_reference as reference
 import torch
-from released_fixture import (
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from emotag import plugins
+from emotag.runtime.errors import CheckpointError
+from emotag.training import released
+from emotag.training.checkpoint import Checkpoint
+from emotag.training.grmn import GRMN
+from emotag.training.released import load_released
+from emotag.training.wav2vec2 import StreamingConfig
+from tests import released_reference as reference
+from tests.released_fixture import (
     AU_COLUMNS,
     Fixture,
     read_transforms,
@@ -19,16 +28,6 @@ from released_fixture import (
     write_tracking,
     write_transforms,
 )
-from transformers import Wav2Vec2Config, Wav2Vec2Model
-
-from emotag.runtime.errors import CheckpointError
-from emotag.training import released
-from emotag.training.checkpoint import Checkpoint
-from emotag.training.grmn import GRMN
-from emotag.training.head import HeadModel
-from emotag.training.released import load_released
-from emotag.training.released_binding import pose_vertices
-from emotag.training.wav2vec2 import StreamingConfig
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "released"
 needs_recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded released checkpoint is not here")
@@ -120,20 +119,9 @@ def test_head_is_the_flame_of_the_scene(original: Fixture) -> None:
     """Vertices from the checkpoint's baked arrays; static_offset must not move them."""
     checkpoint, tracked = load(original), original.tracked()["4"]
     baked = {name.removeprefix("head."): value for name, value in checkpoint.avatar.items() if name.startswith("head.")}
-    head = HeadModel(
-        v_template=baked["template"],
-        faces=baked["faces"],
-        shape_basis=np.zeros((len(baked["template"]), 3, 0), np.float32),
-        expression_basis=baked["expression_basis"].transpose(1, 2, 0),
-        pose_basis=baked["pose_basis"].transpose(1, 2, 0),
-        joint_regressor=original.head()["J_regressor"].toarray(),
-        weights=baked["weights"],
-        parents=baked["parents"],
-        expression_names=checkpoint.info.expression_names,
-    )
     expression, jaw = np.linspace(-1, 1, 50), np.array([0.2, 0.01, 0.0])
     pose = np.concatenate([tracked["rotation"][0], tracked["neck_pose"][0], jaw, tracked["eyes_pose"][0]])
-    found = pose_vertices(head, baked["template"], expression, pose) + tracked["translation"][0]
+    found = plugins.skin(plugins.Head(**baked), expression, pose.reshape(5, 3), tracked["translation"][0])
     expected = reference.head_vertices(original.head(), tracked, expression, jaw)
     assert np.abs(found - expected).max() < 1e-6
     assert any("static_offset is ignored" in note for note in checkpoint.info.notes)
@@ -294,6 +282,11 @@ def test_encoder_of_another_width_is_refused(original: Fixture, tmp_path: Path) 
         load(original, encoder=wav2vec2_folder(tmp_path / "encoder", 32))
     with pytest.raises(CheckpointError, match="cannot load the audio encoder"):
         load(original, encoder=tmp_path / "nowhere")
+
+
+def test_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert not released._available("nobody/has-such-a-model")
 
 
 def test_no_encoder_is_a_note_not_a_failure(original: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import speech
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from emotag.runtime.errors import AudioError, CheckpointError
 from emotag.training.released_audio import released_windows, whole_file_tokens
+from tests.tiny import speech
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "released" / "encoder"
 

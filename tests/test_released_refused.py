@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from released_fixture import (
+
+from emotag.runtime.errors import CheckpointError
+from emotag.training.checkpoint import load_checkpoint
+from emotag.training.released import load_released
+from tests.released_fixture import (
     AU_COLUMNS,
     Fixture,
     read_transforms,
@@ -21,10 +25,6 @@ from released_fixture import (
     write_tracking,
     write_transforms,
 )
-
-from emotag.runtime.errors import CheckpointError
-from emotag.training.checkpoint import load_checkpoint
-from emotag.training.released import load_released
 
 Damage = Callable[[Fixture], object]
 
@@ -300,8 +300,8 @@ SCENES: dict[str, tuple[Damage, str]] = {
     "no width": (change_transforms(lambda c: c.pop("w")), "'w' is missing"),
     "picture of 0": (change_transforms(lambda c: c.update(h=0)), "h = 0 is not a picture size"),
     "focal length nan": (change_transforms(lambda c: c.update(fl_x=float("nan"))), "not a focal length"),
-    "matrix 3×4": (change_transforms(lambda c: c["frames"][2]["transform_matrix"].pop()), "not 4×4"),
-    "matrix scaled": (change_transforms(lambda c: c["frames"][2].update(transform_matrix=(2 * np.eye(4)).tolist())),
+    "matrix 3×4": (change_transforms(lambda c: c["frames"][2]["transform_matrix"].pop()), "not a 4×4"),
+    "matrix scaled": (change_transforms(lambda c: c["frames"][2].update(transform_matrix=np.diag([2, 2, 2, 1]).tolist())),
                       "frame 2 does not hold a rotation"),
     "row outside": (change_transforms(lambda c: c["frames"][5].update(timestep_index=9)), "transforms.json needs 10"),
     "row negative": (change_transforms(lambda c: c["frames"][0].update(timestep_index=-1)), "is not a row"),

@@ -8,6 +8,7 @@ refused, because it would still draw a picture.
 from __future__ import annotations
 
 import math
+import warnings
 import wave
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -153,6 +154,7 @@ def _load(path: Path) -> Any:
     with ExitStack() as stack:
         allowed = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
         stack.enter_context(torch.serialization.safe_globals([*allowed, np.dtype, *number_types]))
+        stack.enter_context(warnings.catch_warnings(action="ignore"))  # torch's, about files that are refused anyway
         try:
             return load_tensors(path)
         except CheckpointError:
@@ -227,12 +229,12 @@ def _degree(active: object, coefficients: int, path: Path) -> int:
         raise CheckpointError(
             f"{path}: {coefficients} SH coefficients are no degree of 0 to {_HIGHEST_DEGREE}; use another checkpoint."
         )
-    if isinstance(active, bool) or not isinstance(active, int) or not 0 <= active <= stored:
+    if isinstance(active, bool) or not isinstance(active, int | np.integer) or not 0 <= active <= stored:
         raise CheckpointError(
             f"{path}: its active SH degree is {active!r}, it should be 0 to the stored {stored}; use "
             "another checkpoint."
         )
-    return active
+    return int(active)
 
 
 def _check_grid(motion: GRMN, state: Mapping[str, Tensor], source: str) -> None:
@@ -271,21 +273,28 @@ def _encoder(
     """The calibrated encoder for new speech, or None and a note that says what that means."""
     if name is None:
         return None, ("no audio encoder: the avatar plays its recorded features only (--cued)",)
-    chosen = RELEASED_ENCODER if name == AUTO else name
-    if name == AUTO and not _available(RELEASED_ENCODER):
+    try:
+        encoder = _load_encoder(name, streaming)
+    except CheckpointError:
+        if name != AUTO:
+            raise
         return None, (
             f"{RELEASED_ENCODER} could not be loaded: the avatar plays its recorded features only (--cued); for new "
             "speech export again with --encoder and a folder that holds it",
         )
-    encoder = StreamingWav2Vec2.from_pretrained(chosen, streaming)
     if encoder.hidden != hidden:
         raise CheckpointError(
-            f"the audio encoder {chosen} gives {encoder.hidden} channels, the checkpoint's audio_proj reads {hidden}: "
-            f"pass the one it was trained with ({RELEASED_ENCODER}), or --encoder none to play the recorded "
-            "features only."
+            f"the audio encoder {name} gives {encoder.hidden} channels, the checkpoint's audio_proj reads {hidden}: pass "
+            f"the one it was trained with ({RELEASED_ENCODER}), or --encoder none to play the recorded features only."
         )
     encoder.calibrate([_calibration_speech()] if calibration is None else calibration)
     return encoder.eval(), ()
+
+
+def _load_encoder(name: str | Path, streaming: StreamingConfig) -> StreamingWav2Vec2:
+    if name == AUTO and not _available(RELEASED_ENCODER):
+        raise CheckpointError(f"{RELEASED_ENCODER} is not in the cache and its host does not answer")
+    return StreamingWav2Vec2.from_pretrained(RELEASED_ENCODER if name == AUTO else name, streaming)
 
 
 def _available(name: str) -> bool:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..plugins.constants import MAX_SIDE
 from ..runtime.errors import CheckpointError
 from .safe_pickle import read_bytes
 
-__all__ = ["Camera", "ReleasedCameras", "load_cameras"]
+__all__ = ["Camera", "ReleasedCameras", "camera_pose", "focal_length", "load_cameras", "picture_size"]
 
 Doubles = NDArray[np.float64]
 
 TRANSLATION = 2.4  # the released loader divides a camera's translation by this
-_LARGEST = 8192  # pixels
 _CURE = "make it again with the authors' preprocessing."
 
 
@@ -73,7 +73,7 @@ def load_cameras(path: str | Path, model_center: Doubles) -> ReleasedCameras:
         frames = content["frames"]
         if not isinstance(frames, list) or not frames:
             raise ValueError("it has no frames")
-        width, height = _size(content, frames[0])
+        width, height = picture_size(content, frames[0])
         found = [_camera(content, frame, model_center, (width, height)) for frame in frames]
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing; {_CURE}") from error
@@ -90,23 +90,35 @@ def _camera(top: dict[str, Any], frame: dict[str, Any], center: Doubles, size: t
     row = frame["timestep_index"]
     if not isinstance(row, int) or row < 0:
         raise ValueError(f"timestep_index {row!r} is not a row")
-    if _size(top, frame) != size:
+    if picture_size(top, frame) != size:
         raise ValueError(f"frame {row} has another picture size than the first")
-    pose = np.array(frame["transform_matrix"], dtype=np.float64)
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
-        raise ValueError(f"the transform_matrix of frame {row} is not 4×4 finite numbers")
-    axes = pose[:3, :3]
-    if np.abs(axes @ axes.T - np.eye(3)).max() > 1e-3 or np.linalg.det(axes) < 0:
-        raise ValueError(f"the transform_matrix of frame {row} does not hold a rotation")
-    pose[:3, 1:3] *= -1
+    pose = camera_pose(frame)
     pose[:3, 3] = pose[:3, 3] / TRANSLATION + center
     width, height = size
-    focal = (_focal(top, frame, "x", width), _focal(top, frame, "y", height))
+    focal = (focal_length(top, frame, "x", width), focal_length(top, frame, "y", height))
     return Camera(row, np.linalg.inv(pose).astype(np.float64), np.array([*focal, width / 2, height / 2]))
 
 
-def _focal(top: dict[str, Any], frame: dict[str, Any], axis: str, pixels: int) -> float:
-    """Focal length in pixels, from fl_x (fl_y) or else from the field of view."""
+def camera_pose(frame: dict[str, Any]) -> Doubles:
+    """Camera-to-world [4, 4] with OpenCV axes (x right, y down, z forward) of a frame, whose own axes are OpenGL's.
+
+    Raises:
+        KeyError: it has no `transform_matrix`.
+        ValueError: that is not a rotation and a translation of finite numbers.
+    """
+    pose = np.array(frame["transform_matrix"], dtype=np.float64)
+    where = f"the transform_matrix of frame {frame.get('timestep_index')}"
+    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        raise ValueError(f"{where} is not 4×4 finite numbers")
+    axes = pose[:3, :3]
+    if np.abs(axes @ axes.T - np.eye(3)).max() > 1e-3 or np.linalg.det(axes) < 0:
+        raise ValueError(f"{where} does not hold a rotation")
+    pose[:3, 1:3] *= -1
+    return pose
+
+
+def focal_length(top: dict[str, Any], frame: dict[str, Any], axis: str, pixels: int) -> float:
+    """Focal length in pixels, from fl_x (fl_y) or else from the field of view. KeyError, ValueError as above."""
     length = frame.get(f"fl_{axis}", top.get(f"fl_{axis}"))
     if length is None:
         angle = frame.get(f"camera_angle_{axis}", top.get(f"camera_angle_{axis}"))
@@ -119,11 +131,12 @@ def _focal(top: dict[str, Any], frame: dict[str, Any], axis: str, pixels: int) -
     return focal
 
 
-def _size(top: dict[str, Any], frame: dict[str, Any]) -> tuple[int, int]:
+def picture_size(top: dict[str, Any], frame: dict[str, Any]) -> tuple[int, int]:
+    """Width and height in pixels. KeyError, ValueError as above."""
     size = [frame[name] if name in frame else top[name] for name in ("w", "h")]
     for name, value in zip("wh", size, strict=True):
-        if value != int(value) or not 0 < value <= _LARGEST:
-            raise ValueError(f"{name} = {value!r} is not a picture size of 1 to {_LARGEST} pixels")
+        if value != int(value) or not 0 < value <= MAX_SIDE:
+            raise ValueError(f"{name} = {value!r} is not a picture size of 1 to {MAX_SIDE} pixels")
     return int(size[0]), int(size[1])
 
 

@@ -19,7 +19,16 @@ from .released_audio import WINDOW
 from .released_cameras import load_cameras
 from .released_tracking import TrackedHead, load_tracking
 
-__all__ = ["ReleasedScene", "load_array", "load_scene"]
+__all__ = [
+    "IDENTITY",
+    "SPARE_ROWS",
+    "ReleasedScene",
+    "emotion_probabilities",
+    "load_action_units",
+    "load_array",
+    "load_identity",
+    "load_scene",
+]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -63,14 +72,14 @@ def load_scene(folder: str | Path) -> ReleasedScene:
     aus = load_action_units(root / "au_features.csv")
     lengths = {"aud_w2v.npy": len(windows), "emotion_features.npy": len(emotion), "flame_params.npz": len(head)}
     rows = _common_rows(root, cameras.rows, lengths, len(aus))
-    identity = _identity(root / "identity_feature.npy")
+    identity = load_identity(root / "identity_feature.npy")
     notes = [*cameras.notes, *_notes(head[:rows], identity)]
     view, intrinsics = cameras.per_row(rows)
     return ReleasedScene(
         folder=root,
         windows=windows[:rows].astype(np.float32),
         aus=aus[np.minimum(np.arange(rows), len(aus) - 1)],
-        emotion=_probabilities(emotion[:rows], root / "emotion_features.npy", notes),
+        emotion=emotion_probabilities(emotion[:rows], root / "emotion_features.npy", notes),
         identity=identity,
         head=head[:rows],
         view=view,
@@ -81,14 +90,16 @@ def load_scene(folder: str | Path) -> ReleasedScene:
     )
 
 
-def load_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
+def load_array(path: Path, shape: tuple[int | None, ...], mapped: bool = False) -> NDArray[Any]:
     """One `.npy` of numbers, never a pickle. `shape`: what each axis must be, None for any size.
+
+    `mapped`: leave it on the disk, read-only; its values are then not looked at.
 
     Raises:
         CheckpointError: missing, truncated, empty, holding objects, of another shape, or not finite.
     """
     try:
-        value = np.load(path, allow_pickle=False)
+        value = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing; copy it from the scene the checkpoint was trained on.") from error
     except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, KeyError) as error:
@@ -99,7 +110,7 @@ def load_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
     fits = value.ndim == len(shape) and all(n in (None, m) for m, n in zip(value.shape, shape, strict=True))
     if not fits or value.size == 0:
         raise CheckpointError(f"{path}: has the shape {value.shape}, it should be {wanted}. Make it again.")
-    if not np.isfinite(value).all():
+    if not mapped and not np.isfinite(value).all():
         raise CheckpointError(f"{path}: holds values that are not finite; make it again.")
     return value
 
@@ -120,7 +131,8 @@ def _common_rows(root: Path, needed: int, lengths: dict[str, int], aus: int) -> 
     return rows
 
 
-def _identity(path: Path) -> Floats | None:
+def load_identity(path: Path) -> Floats | None:
+    """The identity feature [512], or None if there is none. Raises CheckpointError, as `load_array` does."""
     if not path.is_file():
         return None
     feature: Floats = load_array(path, (IDENTITY,)).astype(np.float32)
@@ -138,7 +150,8 @@ def _notes(head: TrackedHead, identity: Floats | None) -> list[str]:
     return notes
 
 
-def _probabilities(values: NDArray[Any], path: Path, notes: list[str]) -> Floats:
+def emotion_probabilities(values: NDArray[Any], path: Path, notes: list[str]) -> Floats:
+    """Rows [T, 7] that sum to one. Raises CheckpointError for others; a note tells of rows that had to be scaled."""
     total = values.sum(axis=1, keepdims=True)
     if values.min() < 0 or total.min() <= 0:
         raise CheckpointError(f"{path}: rows are not probabilities of {', '.join(EMOTIONS)}; make it again.")

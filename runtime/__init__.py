@@ -14,8 +14,8 @@ from .errors import (
 from .frame import Frame
 from .model import Model
 from .motion import Motion
+from .output import write_video
 from .stats import StageStats, Stats
-from .video import write_video
 
 __all__ = [
     "AudioError",

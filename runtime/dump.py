@@ -14,7 +14,7 @@ from .avatar import Avatar
 from .errors import ControlError, OutputError
 from .frame import Frame
 from .motion import MOTION_NAMES
-from .video import check_output, partial_name
+from .output import check_output, partial_name
 
 _WHITE = (1.0, 1.0, 1.0)
 

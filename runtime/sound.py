@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from .audio import AudioQueue, Samples, check_rate, check_samples
 from .frame import Frame
@@ -65,4 +64,6 @@ def with_progress(items: Iterator[_Item], total: int | None, show: bool) -> Iter
     """The items, with a bar on stderr if it is a terminal."""
     if not show:
         return items
+    from tqdm import tqdm  # as slow to load as a session, and never needed live
+
     return iter(tqdm(items, total=total, unit="frame", disable=None, dynamic_ncols=True))

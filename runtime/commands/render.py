@@ -13,8 +13,8 @@ from typing import Any
 from ..avatar import Avatar
 from ..dump import Dump
 from ..frame import Frame
+from ..output import check_output, partial_name, write_video
 from ..sound import with_sound
-from ..video import check_output, partial_name, write_video
 from .guard import guarded
 from .image import read_background
 

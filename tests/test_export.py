@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file
 
 from emotag import runtime
 from emotag.export import ExportOptions, parity, write_bundle
+from emotag.export import bundle as writer
 from emotag.export.audio_graph import AudioStep
 from emotag.export.command import main
 from emotag.export.graphs import Graph, write_graph
@@ -43,6 +45,12 @@ def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("bundle") / "tiny.emotag"
     write_bundle(checkpoint, path, OPTIONS)
     return path
+
+
+@pytest.fixture
+def reuse(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of the same checkpoint take the graphs of `bundle`: exporting them again takes seconds."""
+    monkeypatch.setattr(writer, "write_graph", lambda graph, path: shutil.copy(bundle / graph.file, path))
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
@@ -102,6 +110,7 @@ def test_the_bundle_runs_and_speaks(bundle: Path) -> None:
     assert np.abs(frames[-1].jaw - frames[-2].jaw).max() > 0
 
 
+@pytest.mark.usefixtures("reuse")
 def test_the_runtime_gives_the_offline_motion(bundle: Path, checkpoint: Checkpoint) -> None:
     """Live frames are what PyTorch computes for the whole file at once, apart from the silence behind its end."""
     assert checkpoint.encoder is not None
@@ -119,6 +128,7 @@ def test_the_runtime_gives_the_offline_motion(bundle: Path, checkpoint: Checkpoi
         assert np.abs(found - wanted[name][:count]).max() <= 1e-4
 
 
+@pytest.mark.usefixtures("reuse")
 def test_an_old_bundle_is_replaced_and_nothing_else_is(checkpoint: Checkpoint, tmp_path: Path) -> None:
     target = tmp_path / "a.emotag"
     write_bundle(checkpoint, target, OPTIONS)
@@ -148,6 +158,7 @@ def test_int8_is_measured_against_fp32_and_smaller(checkpoint: Checkpoint, bundl
     assert small < large
 
 
+@pytest.mark.usefixtures("reuse")
 def test_a_bundle_that_misses_its_bound_is_refused(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,13 +168,13 @@ def test_a_bundle_that_misses_its_bound_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_graph_is_noticed(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_graph_is_noticed(
+    checkpoint: Checkpoint, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Parity runs the files that are shipped: damage to one after export must show."""
-    from emotag.export import bundle as writer
 
     def damaged(graph: Graph, path: Path) -> None:
-        write_graph(graph, path)
-        model = onnx.load(path)
+        model = onnx.load(bundle / graph.file)
         weight = max(model.graph.initializer, key=lambda i: len(i.raw_data))
         values = np.frombuffer(weight.raw_data, np.float32).copy()
         values[:50] += 0.1
@@ -248,6 +259,7 @@ def test_sizes_that_disagree_are_named(checkpoint: Checkpoint, tmp_path: Path) -
         write_bundle(wrong, tmp_path / "a.emotag", OPTIONS)
 
 
+@pytest.mark.usefixtures("reuse")
 def test_the_command_exports(checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint.save(tmp_path / "a.pt")
     assert main([str(tmp_path / "a.pt"), "-o", str(tmp_path / "a.emotag")]) == 0

@@ -130,7 +130,7 @@ def test_an_encoder_loads_from_a_folder_and_a_missing_one_is_named(tmp_path: Pat
 
 def test_the_released_preset_has_the_released_names_and_sizes() -> None:
     state = GRMN(GRMNConfig.released()).state_dict()
-    assert len(state) == 104 - 4 and state["encoder_xy.embeddings"].shape == (9464, 1)
+    assert len(state) == 94 and state["encoder_xy.embeddings"].shape == (9464, 1)
     assert state["audio_transformer.layers.3.self_attn.in_proj_weight"].shape == (768, 256)
     assert state["mouth_mlp.net.0.weight"].shape == (64, 292)
     assert state["pos_encoder.pe"].shape == (1, 1024, 256)
@@ -139,7 +139,7 @@ def test_the_released_preset_has_the_released_names_and_sizes() -> None:
 
 def test_the_encoder_stack_is_pytorchs_own() -> None:
     grmn = tiny.network()
-    x = torch.randn(3, 10, 32)
+    x = torch.randn(3, 10, 256)
     wanted = x
     for layer in grmn.audio_transformer.layers:
         wanted = layer(wanted)
@@ -169,13 +169,13 @@ def test_clips_can_be_batched() -> None:
 
 def test_motion_is_base_plus_gated_residual() -> None:
     grmn = tiny.network()
-    out = grmn.decode(torch.randn(4, 32), torch.rand(4, 6), None)
+    out = grmn.decode(torch.randn(4, 256), torch.rand(4, 6), None)
     torch.testing.assert_close(out.expression, out.base_expression + out.gate * out.residual_expression)
 
 
 def test_an_emotion_steers_the_residual_and_the_gate_only() -> None:
     grmn = tiny.network(steerable=True)
-    x, aus = torch.randn(4, 32), torch.rand(4, 6)
+    x, aus = torch.randn(4, 256), torch.rand(4, 6)
     happy = F.one_hot(torch.tensor([3]), 7).float().expand(4, 7)
     free = grmn.decode(x, aus, None)
     wished = grmn.decode(x, aus, None, happy, torch.ones(4, 1))
@@ -191,7 +191,7 @@ def test_an_emotion_steers_the_residual_and_the_gate_only() -> None:
 def test_a_released_network_refuses_to_be_steered() -> None:
     grmn = tiny.network(steerable=False)
     with pytest.raises(CheckpointError, match="cannot steer"):
-        grmn.decode(torch.randn(1, 32), torch.rand(1, 6), None, torch.ones(1, 7) / 7, torch.ones(1, 1))
+        grmn.decode(torch.randn(1, 256), torch.rand(1, 6), None, torch.ones(1, 7) / 7, torch.ones(1, 1))
 
 
 def test_windows_copy_the_edges() -> None:

@@ -45,9 +45,9 @@ def network(steerable: bool = True, mouth: bool = True, seed: int = 0) -> GRMN:
     """A GRMN of the tiny encoder's width."""
     torch.manual_seed(seed)
     config = GRMNConfig(
-        hidden=32, width=32, layers=1, heads=4, feedforward=64, expression=EXPRESSIONS, au_width=16, identity=24,
+        hidden=32, width=256, layers=1, heads=4, feedforward=64, expression=EXPRESSIONS, au_width=16, identity=24,
         window_past=6, window_future=4, smooth_past=1, smooth_future=1, positions=32, steerable=steerable,
-        mouth=MouthConfig(levels=4) if mouth else None,
+        mouth=MouthConfig() if mouth else None,
     )  # fmt: skip
     return GRMN(config).eval()
 

@@ -42,7 +42,7 @@ def check_motion(
     classes, width = len(spec.emotions), graph.outputs.get("encoded_audio", (0,))[0]
     hidden = graph.inputs.get("window", (0, 0))[-1] if audio is None else audio.hidden_size
     inputs = {"window": (spec.window_tokens, hidden), "aus": (len(spec.aus),)}
-    if spec.windows > 1:
+    if spec.windows > 1 or "encodings" in graph.inputs:
         inputs["encodings"] = (spec.windows - 1, width)
     if spec.steerable:
         inputs |= {"emotion": (classes,), "emotion_weight": (1,)}

@@ -19,6 +19,7 @@ SHAPES = {
     "a chunk every two frames": Shape(chunk=4, lookahead=4, window_future=4),
     "a chunk that is no multiple of a frame": Shape(chunk=3, lookahead=3, context=9),
     "no look-ahead at all": Shape(lookahead=0, window_future=2, smooth_future=0, steerable=False),
+    "no smoothing": Shape(smooth_past=0, smooth_future=0),
     "the released windows": Shape(window_past=8, window_future=8, smooth_past=4, smooth_future=3, lookahead=8),
 }
 

@@ -108,8 +108,8 @@ def camera_pose(frame: dict[str, Any]) -> Doubles:
     """
     pose = np.array(frame["transform_matrix"], dtype=np.float64)
     where = f"the transform_matrix of frame {frame.get('timestep_index')}"
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
-        raise ValueError(f"{where} is not 4×4 finite numbers")
+    if pose.shape != (4, 4) or not np.isfinite(pose).all() or np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
+        raise ValueError(f"{where} is not a 4×4 of finite numbers that ends in 0 0 0 1")
     axes = pose[:3, :3]
     if np.abs(axes @ axes.T - np.eye(3)).max() > 1e-3 or np.linalg.det(axes) < 0:
         raise ValueError(f"{where} does not hold a rotation")

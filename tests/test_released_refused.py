@@ -260,6 +260,7 @@ property float z
 end_header
 1 2 3
 """
+SCALED = np.diag([2, 2, 2, 1]).tolist()
 
 SCENES: dict[str, tuple[Damage, str]] = {
     "AU column missing": (aus(6, *AU_COLUMNS[:4], "AU12_r", "AU45_r"), "columns AU07_r are missing"),
@@ -301,8 +302,8 @@ SCENES: dict[str, tuple[Damage, str]] = {
     "picture of 0": (change_transforms(lambda c: c.update(h=0)), "h = 0 is not a picture size"),
     "focal length nan": (change_transforms(lambda c: c.update(fl_x=float("nan"))), "not a focal length"),
     "matrix 3×4": (change_transforms(lambda c: c["frames"][2]["transform_matrix"].pop()), "not a 4×4"),
-    "matrix scaled": (change_transforms(lambda c: c["frames"][2].update(transform_matrix=np.diag([2, 2, 2, 1]).tolist())),
-                      "frame 2 does not hold a rotation"),
+    "matrix scaled": (change_transforms(lambda c: c["frames"][2].update(transform_matrix=SCALED)), "hold a rotation"),
+    "matrix upside down": (change_transforms(lambda c: c["frames"][2]["transform_matrix"].reverse()), "not a 4×4"),
     "row outside": (change_transforms(lambda c: c["frames"][5].update(timestep_index=9)), "transforms.json needs 10"),
     "row negative": (change_transforms(lambda c: c["frames"][0].update(timestep_index=-1)), "is not a row"),
     "transforms no JSON": (overwrite("transforms.json", b"{"), "not a transforms.json"),

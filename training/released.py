@@ -284,8 +284,9 @@ def _encoder(
         )
     if encoder.hidden != hidden:
         raise CheckpointError(
-            f"the audio encoder {name} gives {encoder.hidden} channels, the checkpoint's audio_proj reads {hidden}: pass "
-            f"the one it was trained with ({RELEASED_ENCODER}), or --encoder none to play the recorded features only."
+            f"the audio encoder {name} gives {encoder.hidden} channels, the checkpoint's audio_proj reads {hidden}: "
+            f"pass the one it was trained with ({RELEASED_ENCODER}), or --encoder none to play the recorded "
+            "features only."
         )
     encoder.calibrate([_calibration_speech()] if calibration is None else calibration)
     return encoder.eval(), ()

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plugins import Head, skin
 from ..runtime.errors import CheckpointError
 from .head import HeadModel
 from .mesh_files import load_ply_points
 from .released_scene import ReleasedScene, load_array
 
-__all__ = ["Binding", "load_binding", "verify_binding"]
+__all__ = ["Binding", "load_binding", "pose_vertices", "verify_binding"]
 
 Doubles = NDArray[np.float64]
 
@@ -132,7 +131,7 @@ def _bound_distance(vertices: Doubles, faces: NDArray[Any], binding: Binding, po
     return float(np.abs(np.einsum("gk,gkc->gc", binding.bary, corners) - points).max())
 
 
-def _first_meshes(scene: ReleasedScene, head: HeadModel) -> Iterator[NDArray[np.float32]]:
+def _first_meshes(scene: ReleasedScene, head: HeadModel) -> Iterator[Doubles]:
     """The first frame's mesh in every way that preprocessing is known to make it; the plain one comes first.
 
     A released scene stores it with the tracked pose but expression and jaw at rest.
@@ -140,12 +139,52 @@ def _first_meshes(scene: ReleasedScene, head: HeadModel) -> Iterator[NDArray[np.
     tracked, row = scene.head, scene.first
     offset = tracked.static_offset
     offsets = [None] if offset is None or len(offset) != head.vertex_count else [None, offset]
-    count = min(tracked.expression.shape[1], head.expression_count)
+    still = np.zeros(0, np.float32)
     for static_offset in offsets:
-        posable = Head(**vars(head.bake(tracked.shape[row], static_offset)))
-        for used in (0, min(50, count), count):
-            expression = np.zeros(head.expression_count, np.float32)
-            expression[:used] = tracked.expression[row, :used]
-            jaw = tracked.jaw_pose[row] if used else np.zeros(3, np.float32)
+        baked = head.bake(tracked.shape[row], static_offset)
+        count = min(tracked.expression.shape[1], head.expression_count)
+        moves = [(still, np.zeros(3, np.float32))]
+        moves += [(tracked.expression[row, :size], tracked.jaw_pose[row]) for size in {min(50, count), count}]
+        for expression, jaw in moves:
             pose = np.concatenate([tracked.rotation[row], tracked.neck_pose[row], jaw, tracked.eyes_pose[row]])
-            yield skin(posable, expression, pose.reshape(5, 3), tracked.translation[row])
+            yield pose_vertices(head, baked.template, expression, pose) + tracked.translation[row]
+
+
+def pose_vertices(head: HeadModel, template: NDArray[Any], expression: NDArray[Any], pose: NDArray[Any]) -> Doubles:
+    """Skinned vertices [V, 3] in metres, float64, before the translation.
+
+    Args:
+        head: bases, joints and weights.
+        template: [V, 3] with shape applied.
+        expression: up to E coefficients.
+        pose: [15] axis-angle of root, neck, jaw, left eye, right eye.
+    """
+    shaped = template.astype(np.float64) + head.expression_basis[:, :, : len(expression)] @ expression.astype(
+        np.float64
+    )
+    rotations = np.stack([_rotation(axis_angle) for axis_angle in pose.astype(np.float64).reshape(-1, 3)])
+    joints = head.joint_regressor.astype(np.float64) @ shaped
+    posed = shaped + head.pose_basis @ (rotations[1:] - np.eye(3)).reshape(-1)
+    world = np.zeros((len(joints), 3, 4))
+    for joint, parent in enumerate(head.parents):
+        if parent < 0:
+            world[joint] = np.hstack([rotations[joint], joints[joint][:, None]])
+            continue
+        turn = world[parent, :, :3]
+        moved = turn @ (joints[joint] - joints[parent]) + world[parent, :, 3]
+        world[joint] = np.hstack([turn @ rotations[joint], moved[:, None]])
+    world[:, :, 3] -= np.einsum("jab,jb->ja", world[:, :, :3], joints)
+    blended = np.einsum("vj,jab->vab", head.weights, world)
+    result: Doubles = np.einsum("vab,vb->va", blended[:, :, :3], posed) + blended[:, :, 3]
+    return result
+
+
+def _rotation(axis_angle: Doubles) -> Doubles:
+    """Rodrigues' formula."""
+    angle = float(np.linalg.norm(axis_angle))
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = axis_angle / angle
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    result: Doubles = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    return result

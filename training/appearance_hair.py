@@ -26,7 +26,7 @@ class HairStyle:
     part_front: tuple[float, float, float] = (0.020, 0.108, 0.060)
     part_back: tuple[float, float, float] = (0.012, 0.146, -0.030)
     end_height: float = -0.058
-    volume: float = 0.011
+    volume: float = 0.0125
     step: float = 0.006
     root: tuple[float, float, float] = (0.020, 0.0115, 0.0075)
     tip: tuple[float, float, float] = (0.075, 0.040, 0.022)
@@ -52,11 +52,11 @@ class _Body:
         self.tree = cKDTree(self.position)
 
     def lift(self, points: Array, offset: Array) -> tuple[Array, Array]:
-        """Points moved out to `offset` (N,) metres, or in towards it where hair hangs; and the normals below them."""
+        """Points moved out to `offset` (N,) metres, or in towards it, and the normals below them."""
         _, near = self.tree.query(points, k=6)
         normal = unit(self.normal[near].mean(axis=1))
         height = ((points[:, None] - self.position[near]) * self.normal[near]).sum(axis=2).mean(axis=1)
-        outside = np.clip(height - offset, 0, 0.03) * smoothstep(points[:, 1], 0.085, 0.045) * 0.12
+        outside = np.clip(height - offset, 0, 0.03) * (0.12 + 0.11 * smoothstep(points[:, 1], 0.02, 0.07))
         return points + normal * (np.clip(offset - height, 0, 0.02) - outside)[:, None], normal
 
 
@@ -91,12 +91,12 @@ def _off_face(path: Array) -> NDArray[np.bool_]:
     return ~np.asarray(over.any(axis=1))
 
 
-def _comb(points: Array, style: HairStyle) -> Array:
-    """(N,3) the way hair is combed: off the parting, to the back."""
+def _comb(points: Array, side: Array, style: HairStyle) -> Array:
+    """(N,3) the way hair is combed: off the parting to its side (N,) ±1, and to the back."""
     front, back = np.array(style.part_front), np.array(style.part_back)
     along = np.clip((points - front) @ (back - front) / ((back - front) ** 2).sum(), 0, 1)
     away = points - (front + along[:, None] * (back - front))
-    side = np.where(away[:, 0] > 0, 1.0, -1.0)
+    away[:, 0] = side * np.maximum(side * away[:, 0], 0.0)
     away = unit(away + side[:, None] * np.array([0.012, 0.0, 0.0])) + np.array([0.0, -0.05, -0.45])
     away[:, 2] -= 0.6 * smoothstep(points[:, 2], 0.0, 0.05)
     upright = unit(points - _SKULL)
@@ -109,16 +109,23 @@ def _grow(
     """Strands (S,T,3), the normals below them (S,T,3) and their layer 0…1 (S,): inside to outside."""
     layer = rng.random(len(roots)) ** 0.8
     point = roots + normals * 0.0012
-    direction = unit(0.4 * normals + _comb(roots, style))
+    front, back = np.array(style.part_front), np.array(style.part_back)
+    parting = front[0] + (roots[:, 2] - front[2]) * (back[0] - front[0]) / (back[2] - front[2])
+    side = np.where(roots[:, 0] > parting, 1.0, -1.0)
+    direction = unit(0.25 * normals + _comb(roots, side, style))
     path, below = [point], [normals]
     wander = rng.normal(scale=0.07, size=roots.shape)
     for step in range(int(0.24 / style.step)):
         growth = min(1.0, step * style.step / 0.024)
-        height = 0.0018 + style.volume * layer * growth
+        behind = smoothstep(point[:, 1] - np.interp(point[:, 2], _LINE_Z, _LINE_Y), 0.0, 0.030)
+        flat = 1.0 - 0.55 * smoothstep(point[:, 1], 0.085, 0.125)
+        height = 0.0018 + style.volume * layer * growth * flat * np.where(point[:, 2] > 0.0, behind, 1.0)
         inward = np.stack([-point[:, 0], np.zeros(len(point)), -(point[:, 2] + 0.035)], axis=1)
         curl = smoothstep(point[:, 1], -0.015, -0.055)[:, None]
-        hangs = np.maximum(smoothstep(np.abs(point[:, 0]), 0.035, 0.070), smoothstep(point[:, 2], 0.0, -0.06))
-        combed = (0.30 - 0.18 * hangs[:, None]) * _comb(point, style) * smoothstep(point[:, 1], 0.03, 0.08)[:, None]
+        hangs = np.maximum(smoothstep(np.abs(point[:, 0]), 0.030, 0.060), smoothstep(point[:, 2], 0.0, -0.06))
+        combed = (
+            (0.30 - 0.18 * hangs[:, None]) * _comb(point, side, style) * smoothstep(point[:, 1], 0.03, 0.08)[:, None]
+        )
         pull = np.array([0.0, -0.17, 0.0]) * hangs[:, None] + combed + 0.30 * curl * unit(inward)
         direction = unit(0.80 * direction + pull + wander * 0.25)
         moved = point + direction * style.step

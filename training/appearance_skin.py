@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from .appearance_surface import Array, Points, Splats, Surface, noise, smoothstep, splats, unit
 
@@ -137,13 +138,20 @@ def _flatten_ears(surface: Surface, points: Points) -> Array:
 def _under_skin(surface: Surface, rng: np.random.Generator, seed: int) -> Splats:
     """A coarse layer below the face, so that nothing dark shows between surfels where an expression stretches it."""
     centre, normal = surface.centroids, surface.face_normals
-    face = surface.region("skin") & (centre[:, 2] > 0.012) & (centre[:, 1] > -0.085) & (centre[:, 1] < 0.105)
+    lips = cKDTree(centre[surface.region("lips", "mouth")])
+    face = (
+        surface.region("skin")
+        & (lips.query(centre)[0] > 0.006)
+        & (centre[:, 2] > 0.012)
+        & (centre[:, 1] > -0.085)
+        & (centre[:, 1] < 0.105)
+    )
     nostril = (np.abs(centre[:, 0]) < 0.018) & (centre[:, 2] > 0.062) & (normal[:, 1] < -0.2) & (centre[:, 1] < 0.0)
     spacing = 0.0027
     points = surface.sample(face & ~nostril, spacing, rng)
     width = 0.9 * spacing
     below = points.position - points.normal * 0.0017
-    albedo = _mix(skin_albedo(points.position, seed), _lips(points.position, seed), _lip_share(surface, points))
+    albedo = skin_albedo(points.position, seed)
     return splats(points.face_index, below, points.normal, (width, width, 0.1 * width), albedo, opacity=0.98)
 
 
@@ -180,7 +188,7 @@ def mouth(surface: Surface, rng: np.random.Generator, seed: int) -> list[Splats]
     for region in _TOOTH_EDGES:
         outward = unit(surface.centroids * [1.0, 0.0, 1.0] - [0.0, 0.0, 0.030])
         front = surface.region(region) & (surface.centroids[:, 2] > 0.034)
-        front &= (surface.face_normals * outward).sum(axis=1) > 0.15
+        front &= (surface.face_normals * outward).sum(axis=1) > -0.2
         points = surface.sample(front, 0.00072, rng)
         width = 0.00066
         albedo = _teeth(surface, points, region)

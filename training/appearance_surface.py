@@ -158,7 +158,7 @@ class Surface:
         corners = vertices[self.faces[chosen]]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         areas: Array = np.linalg.norm(cross, axis=1) / 2
-        count = max(16, int(9.0 * areas.sum() / spacing**2))
+        count = max(16, int(7.0 * areas.sum() / spacing**2))
         face = chosen[rng.choice(len(chosen), count, p=areas / areas.sum())]
         root, ratio = np.sqrt(rng.random(count)), rng.random(count)
         bary = np.stack([1 - root, root * (1 - ratio), root * ratio], axis=1)
@@ -195,12 +195,21 @@ class Surface:
         rows = np.flatnonzero(inside.any(axis=1))
         return self.at(candidates[rows, best[rows]], bary[rows, best[rows]])
 
-    def posed(self, *expressions: str) -> Array:
-        """(V,3) vertices with these expressions at 1; names the head has not are left out."""
+    def posed(self, *expressions: str, amount: float = 1.0) -> Array:
+        """(V,3) vertices with these expressions at `amount`; names the head has not are left out."""
         names = self.head.expression_names
         chosen = [names.index(name) for name in expressions if name in names]
         moved: Array = self.head.expression_basis[:, :, chosen].sum(axis=2, dtype=np.float64)
-        return np.asarray(self.vertices + moved)
+        return np.asarray(self.vertices + amount * moved)
+
+    def carried(self, made: Splats, posed: Array) -> Splats:
+        """The same splats where the pose (V,3) of the mesh takes them; sizes as they are."""
+        corners = self.faces[made.face_index]
+        frame, size, centre = _frames(self.vertices[corners])
+        new_frame, new_size, new_centre = _frames(posed[corners])
+        turn = np.einsum("nij,nkj->nik", new_frame, frame)
+        moved = np.einsum("nij,nj->ni", turn, made.position - centre) * (new_size / size)[:, None] + new_centre
+        return replace(made, position=moved, normal=np.einsum("nij,nj->ni", turn, made.normal))
 
     def still_faces(self) -> NDArray[np.bool_]:
         """(F,) faces that only head and neck rotation move: what hair is bound to."""

@@ -12,6 +12,9 @@ namespace emotag {
 
 constexpr int kProjectChunk = 1024;  // Gaussians; a chunk writes its visible ones densely from its own start
 
+constexpr int kMarginColumns = 3;    // of the tables of tiles, see sort.cpp
+constexpr int kListMargin = 64;      // records behind the end of the tile lists that may be looked at
+
 // World to camera, OpenCV axes.
 struct View {
   float rotation[9];
@@ -24,7 +27,7 @@ struct View {
 };
 
 // A Gaussian on the picture. One cache line, read as sixteen floats.
-enum RecordField { kU, kV, kQa, kQb, kQc, kPower, kRed, kGreen, kBlue, kHalfX };
+enum RecordField { kU, kV, kQa, kQb, kQc, kRecordLevel, kRed, kGreen, kBlue, kHalfX };
 
 // Tiles of a Gaussian, inclusive.
 struct TileRect {

@@ -63,7 +63,7 @@ int Frame::chunks() const { return (scene.gaussians->places() + kProjectChunk - 
 
 void Frame::prepare_tiles(int parts) {
   const size_t tiles = static_cast<size_t>(view.tiles_x()) * view.tiles_y();
-  const size_t cells = static_cast<size_t>(view.tiles_x() + 1) * (view.tiles_y() + 1);
+  const size_t cells = static_cast<size_t>(view.tiles_x() + kMarginColumns) * (view.tiles_y() + 1);
   tile_begin.reserve(tiles + 1);
   cursors.reserve(parts * (cells > 4096 ? cells : 4096));
   list.reserve(static_cast<size_t>(scene.gaussians->places()) * 4);

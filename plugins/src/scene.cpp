@@ -87,7 +87,7 @@ Gaussians::Gaussians(const GaussianArrays& a, const int32_t* mouth, int mouth_co
     const int i = order[place], lane = place % kLanes;
     float* block = geometry.data() + static_cast<size_t>(place / kLanes) * kGaussianFields * kLanes + lane;
     if (i < 0) {
-      block[kLog2Opacity * kLanes] = -100.0f;  // never visible
+      block[kLevel * kLanes] = -100.0f;  // never visible
       continue;
     }
     frame[place] = a.frame[i];
@@ -99,7 +99,7 @@ Gaussians::Gaussians(const GaussianArrays& a, const int32_t* mouth, int mouth_co
     for (int c = 0; c < 3; ++c) block[(kMean + c) * kLanes] = a.means[3 * i + c];
     for (int c = 0; c < 6; ++c) block[(kCovariance + c) * kLanes] = covariance[c];
     for (int c = 0; c < 3; ++c) block[(kColour + c) * kLanes] = coefficients[c];
-    block[kLog2Opacity * kLanes] = std::max(std::log2(a.opacities[i]), -100.0f);
+    block[kLevel * kLanes] = std::max(std::log2(a.opacities[i] / constants::kAlphaCut), -100.0f);
     uint16_t* half = sh.data() + static_cast<size_t>(place / kLanes) * rest * kLanes + lane;
     for (int k = 0; k < rest; ++k) half[k * kLanes] = to_half(coefficients[3 + k]);
   }

@@ -68,8 +68,8 @@ struct Head {
   int padded_faces() const { return blocks_of(faces) * kLanes; }
 };
 
-// Fields of a Gaussian's block.
-enum GaussianField { kMean = 0, kCovariance = 3, kLog2Opacity = 9, kColour = 10, kGaussianFields = 13 };
+// Fields of a Gaussian's block. Level: log2(255·opacity).
+enum GaussianField { kMean = 0, kCovariance = 3, kLevel = 9, kColour = 10, kGaussianFields = 13 };
 
 struct Gaussians {
   // mouth: indices of the mouth Gaussians, which are put last, from a block of their own on.

@@ -15,6 +15,7 @@ struct Digits {
 };
 
 constexpr int kMaxDigitBits = 12;
+constexpr int64_t kMaxPairs = 0x7f000000;
 
 int begin_of(int part, int parts, int count) { return static_cast<int>(static_cast<int64_t>(count) * part / parts); }
 
@@ -32,6 +33,19 @@ void accumulate(int32_t* counts, size_t buckets, int parts) {
 
 int32_t* counts_of(Frame& frame, int part) { return frame.cursors.data() + (static_cast<size_t>(part) << kMaxDigitBits); }
 
+uint64_t with_tiles(const Frame& frame, uint32_t record) {
+  uint32_t tiles;
+  std::memcpy(&tiles, &frame.rects[record], sizeof tiles);
+  return static_cast<uint64_t>(tiles) << 32 | record;
+}
+
+TileRect tiles_of(uint64_t item) {
+  const uint32_t bits = static_cast<uint32_t>(item >> 32);
+  TileRect rect;
+  std::memcpy(&rect, &bits, sizeof rect);
+  return rect;
+}
+
 // Depths to sort keys over record numbers, the chunks closed up.
 void gather_items(Frame& frame, Pool& pool, uint32_t nearest) {
   const int chunks = frame.chunks();
@@ -44,7 +58,8 @@ void gather_items(Frame& frame, Pool& pool, uint32_t nearest) {
   });
 }
 
-void radix_pass(Frame& frame, Pool& pool, Digits digits, int parts) {
+// One pass; the last one replaces the key, which nobody needs any more, by the tiles of the record.
+void radix_pass(Frame& frame, Pool& pool, Digits digits, int parts, bool last) {
   pool.run(parts, [&](int part) {
     int32_t* counts = counts_of(frame, part);
     std::fill(counts, counts + digits.buckets(), 0);
@@ -57,13 +72,14 @@ void radix_pass(Frame& frame, Pool& pool, Digits digits, int parts) {
     const int end = begin_of(part + 1, parts, frame.sorted_count);
     for (int i = begin_of(part, parts, frame.sorted_count); i < end; ++i) {
       const uint64_t item = frame.items[i];
-      frame.spare[to[digits.of(item)]++] = item;
+      uint64_t& place = frame.spare[to[digits.of(item)]++];
+      place = last ? with_tiles(frame, static_cast<uint32_t>(item)) : item;
     }
   });
   std::swap(frame.items, frame.spare);
 }
 
-// Cells of a part's table of tiles: one row and one column of margin take the ends of rectangles at the border.
+// Cells of a part's table of tiles. The margin, one row and three columns, takes the ends of rectangles at the border.
 struct TileTable {
   int columns, rows;
   size_t cells() const { return static_cast<size_t>(columns) * rows; }
@@ -74,7 +90,7 @@ void count_tiles(const Frame& frame, const TileTable& table, int begin, int end,
   std::fill(cells, cells + table.cells(), 0);
   const int w = table.columns;
   for (int i = begin; i < end; ++i) {
-    const TileRect r = frame.rects[static_cast<uint32_t>(frame.items[i])];
+    const TileRect r = tiles_of(frame.items[i]);
     ++cells[r.y0 * w + r.x0];
     --cells[r.y0 * w + r.x1 + 1];
     --cells[(r.y1 + 1) * w + r.x0];
@@ -89,13 +105,28 @@ void count_tiles(const Frame& frame, const TileTable& table, int begin, int end,
   }
 }
 
-void write_lists(Frame& frame, const TileTable& table, int begin, int end, int32_t* cursors) {
+// Appends records to the lists of their tiles. Most are up to three tiles wide: for them every row writes three times
+// without a branch, to a place of no meaning where the tile is not touched.
+void write_lists(Frame& frame, const TileTable& table, int begin, int end, int32_t* cursors, int32_t nowhere) {
   int32_t* list = frame.list.data();
   for (int i = begin; i < end; ++i) {
     const int32_t record = static_cast<int32_t>(frame.items[i]);
-    const TileRect r = frame.rects[record];
-    for (int y = r.y0; y <= r.y1; ++y)
-      for (int x = r.x0; x <= r.x1; ++x) list[cursors[y * table.columns + x]++] = record;
+    const TileRect r = tiles_of(frame.items[i]);
+    const int more = r.x1 - r.x0;
+    int32_t* row = cursors + r.y0 * table.columns + r.x0;
+    for (int y = r.y0; y <= r.y1; ++y, row += table.columns) {
+      if (more > 2) {
+        for (int x = 0; x <= more; ++x) list[row[x]++] = record;
+        continue;
+      }
+      const int32_t first = row[0], second = row[1], third = row[2];
+      list[first] = record;
+      list[more >= 1 ? second : nowhere] = record;
+      list[more >= 2 ? third : nowhere] = record;
+      row[0] = first + 1;
+      row[1] = second + (more >= 1);
+      row[2] = third + (more >= 2);
+    }
   }
 }
 
@@ -114,12 +145,12 @@ void sort_by_depth(Frame& frame, Pool& pool) {
   int bits = 1;
   while (bits < 32 && (farthest - nearest) >> bits != 0) ++bits;
   const int passes = (bits + kMaxDigitBits - 1) / kMaxDigitBits, each = (bits + passes - 1) / passes;
-  for (int p = 0; p < passes; ++p) radix_pass(frame, pool, {p * each, each}, pool.threads());
+  for (int p = 0; p < passes; ++p) radix_pass(frame, pool, {p * each, each}, pool.threads(), p + 1 == passes);
 }
 
 void bin_to_tiles(Frame& frame, Pool& pool) {
   const int parts = pool.threads(), tiles_x = frame.view.tiles_x(), tiles_y = frame.view.tiles_y();
-  const TileTable table = {tiles_x + 1, tiles_y + 1};
+  const TileTable table = {tiles_x + kMarginColumns, tiles_y + 1};
   const auto part_begin = [&](int part) { return begin_of(part, parts, frame.sorted_count); };
   const auto cells_of = [&](int part) { return frame.cursors.data() + part * table.cells(); };
   pool.run(parts, [&](int part) { count_tiles(frame, table, part_begin(part), part_begin(part + 1), cells_of(part)); });
@@ -134,10 +165,14 @@ void bin_to_tiles(Frame& frame, Pool& pool) {
         pairs += count;
       }
     }
-  if (pairs > 0x7fffffff) throw std::bad_alloc();
+  if (pairs > kMaxPairs) throw std::bad_alloc();
   frame.tile_begin[tiles_x * tiles_y] = static_cast<uint32_t>(pairs);
-  if (static_cast<size_t>(pairs) > frame.list.size()) frame.list.reset(static_cast<size_t>(pairs) + pairs / 4);
-  pool.run(parts, [&](int part) { write_lists(frame, table, part_begin(part), part_begin(part + 1), cells_of(part)); });
+  if (pairs + parts + kListMargin > static_cast<int64_t>(frame.list.size()))
+    frame.list.reset(static_cast<size_t>(pairs + pairs / 4) + parts + kListMargin);
+  pool.run(parts, [&](int part) {
+    const int32_t nowhere = static_cast<int32_t>(pairs) + part;
+    write_lists(frame, table, part_begin(part), part_begin(part + 1), cells_of(part), nowhere);
+  });
 }
 
 }  // namespace emotag

@@ -6,16 +6,17 @@
 
 namespace emotag {
 
-constexpr float kLog2AlphaCut = -7.994353437f;  // log2(1/255)
+constexpr float kLog2Levels = 7.994353437f;  // log2(255): alpha is kept as its level above the cut of 1/255
 
-// 2^x for x in about [-8, 1]. The sum with 1.5·2²³ leaves the nearest integer in the low mantissa bits; the rest is a
-// polynomial of degree 2 with relative error 4.4e-4, which costs less than 0.1 dB of picture at 70 dB.
+// 2^x / 255 for x in about [-1, 9]. The sum with 1.5·2²³ leaves the nearest integer in the low mantissa bits; the rest is
+// a polynomial of degree 2 with relative error 4.4e-4, which costs less than 0.1 dB of picture at 70 dB.
 template <class T>
-EMOTAG_HD T exp2_near(T x) {
+EMOTAG_HD T alpha_of(T x) {
+  constexpr float kCut = constants::kAlphaCut;
   const T shift(12582912.0f);
   const T magic = x + shift;
   const T fraction = x - (magic - shift);
-  const T y = fma(fma(T(0.238428429f), fraction, T(0.703447968f)), fraction, T(1.0004432f));
+  const T y = fma(fma(T(0.238428429f * kCut), fraction, T(0.703447968f * kCut)), fraction, T(1.0004432f * kCut));
   return scale_exponent(y, magic);
 }
 
@@ -24,11 +25,11 @@ struct Pixel {
   T transmittance, r, g, b;
 };
 
-// power: log2 of alpha before the cut.
+// level: log2(255·alpha); a negative one is below the cut and is skipped.
 template <class T>
-EMOTAG_HD void blend_step(Pixel<T>& pixel, T power, T r, T g, T b) {
-  const T alpha = min(exp2_near(power), T(constants::kAlphaMax));
-  const T weight = keep(power >= T(kLog2AlphaCut), alpha) * pixel.transmittance;
+EMOTAG_HD void blend_step(Pixel<T>& pixel, T level, T r, T g, T b) {
+  const T alpha = min(alpha_of(level), T(constants::kAlphaMax));
+  const T weight = keep_unless_negative(level, alpha) * pixel.transmittance;
   pixel.r = fma(weight, r, pixel.r);
   pixel.g = fma(weight, g, pixel.g);
   pixel.b = fma(weight, b, pixel.b);

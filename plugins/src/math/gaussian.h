@@ -26,7 +26,7 @@ struct Pinhole {
   float fx, fy, cx, cy, limit_x, limit_y, width, height;
 };
 
-// An ellipse on the picture: alpha(x, y) = 2^(log2_opacity + qa·dx² + qb·dx·dy + qc·dy²), d = pixel - (u, v).
+// An ellipse on the picture: 255·alpha = 2^(level + qa·dx² + qb·dx·dy + qc·dy²), d = pixel - (u, v).
 template <class T>
 struct Splat {
   T u, v, qa, qb, qc;
@@ -46,9 +46,9 @@ EMOTAG_HD auto tile_range(T centre, T half, T radius, float size, T* first, T* l
 }
 
 // Projects one Gaussian. mean: camera space; m: row-major 3×3 that takes its local axes to camera space; c: its local
-// covariance. Returns whether it touches the picture (false as well for anything that is not a number).
+// covariance; level: log2(255·opacity). Returns whether it touches the picture (false as well for anything that is not a number).
 template <class T>
-EMOTAG_HD auto project(const Vec3<T>& mean, const T* m, const T* c, T log2_opacity, const Pinhole& cam, Splat<T>* s) {
+EMOTAG_HD auto project(const Vec3<T>& mean, const T* m, const T* c, T level, const Pinhole& cam, Splat<T>* s) {
   const T inverse_z = rcp(mean.z), xz = mean.x * inverse_z, yz = mean.y * inverse_z;
   const T jx = T(cam.fx) * inverse_z, jy = T(cam.fy) * inverse_z;
   const T cx = min(max(xz, T(-cam.limit_x)), T(cam.limit_x)), cy = min(max(yz, T(-cam.limit_y)), T(cam.limit_y));
@@ -65,9 +65,8 @@ EMOTAG_HD auto project(const Vec3<T>& mean, const T* m, const T* c, T log2_opaci
   s->u = fma(T(cam.fx), xz, T(cam.cx - 0.5f));
   s->v = fma(T(cam.fy), yz, T(cam.cy - 0.5f));
 
-  // The ellipse of the alpha cut: -(…)/ln2 = log2(255·opacity), hence the squared radius in standard deviations.
-  constexpr float kLog2Cut = 7.994353437f;
-  const T cut = (log2_opacity + T(kLog2Cut)) * T(2.0f / constants::kLog2e);
+  // The ellipse of the alpha cut: its squared radius, in standard deviations, is 2·ln(255·opacity).
+  const T cut = level * T(2.0f / constants::kLog2e);
   s->half_x = sqrt(max(cut * a, T(0.0f)));
   s->half_y = sqrt(max(cut * d, T(0.0f)));
   const T mid = (a + d) * T(0.5f);

@@ -26,6 +26,7 @@ EMOTAG_HD float rsqrt(float a) { return 1.0f / ::sqrtf(a); }
 EMOTAG_HD float rcp(float a) { return 1.0f / a; }
 EMOTAG_HD float select(bool mask, float a, float b) { return mask ? a : b; }
 EMOTAG_HD float keep(bool mask, float a) { return mask ? a : 0.0f; }
+EMOTAG_HD float keep_unless_negative(float sign, float a) { return sign < 0.0f ? 0.0f : a; }
 EMOTAG_HD bool both(bool a, bool b) { return a && b; }
 EMOTAG_HD float truncate(float a) { return ::truncf(a); }
 EMOTAG_HD float ceil_positive(float a) { return ::ceilf(a); }

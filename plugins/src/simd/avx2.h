@@ -38,16 +38,19 @@ struct Avx2 {
 
   EMOTAG_HD void transpose(Avx2* r) {
     __m256 a[8], b[8];
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       a[2 * i] = _mm256_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
       a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
     }
+#pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
       b[4 * i] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
       b[4 * i + 1] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0xee);
       b[4 * i + 2] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
       b[4 * i + 3] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
     }
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       r[i].v = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
       r[i + 4].v = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
@@ -69,6 +72,9 @@ struct Avx2 {
   friend EMOTAG_INLINE Avx2 abs(Avx2 a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v); }
   friend EMOTAG_INLINE Avx2 select(Mask m, Avx2 a, Avx2 b) { return _mm256_blendv_ps(b.v, a.v, m.m); }
   friend EMOTAG_INLINE Avx2 keep(Mask m, Avx2 a) { return _mm256_and_ps(m.m, a.v); }
+  friend EMOTAG_INLINE Avx2 keep_unless_negative(Avx2 sign, Avx2 a) {
+    return _mm256_blendv_ps(a.v, _mm256_setzero_ps(), sign.v);
+  }
   friend EMOTAG_INLINE Avx2 sqrt(Avx2 a) { return _mm256_sqrt_ps(a.v); }
   // The estimates have 12 bits; one Newton step makes them good to about 1e-7.
   friend EMOTAG_INLINE Avx2 rcp(Avx2 a) {

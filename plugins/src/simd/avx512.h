@@ -36,16 +36,19 @@ struct Avx512 {
 
   EMOTAG_HD void transpose(Avx512* r) {
     __m512 a[16], b[16];
+#pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       a[2 * i] = _mm512_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
       a[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
     }
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {  // b[4i+j]: columns j, j+4, j+8, j+12 of rows 4i…4i+3, one in each quarter
       b[4 * i] = _mm512_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
       b[4 * i + 1] = _mm512_shuffle_ps(a[4 * i], a[4 * i + 2], 0xee);
       b[4 * i + 2] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
       b[4 * i + 3] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
     }
+#pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
       const __m512 top_even = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88);
       const __m512 top_odd = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
@@ -73,6 +76,9 @@ struct Avx512 {
   friend EMOTAG_INLINE Avx512 abs(Avx512 a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v); }
   friend EMOTAG_INLINE Avx512 select(Mask m, Avx512 a, Avx512 b) { return _mm512_mask_blend_ps(m.m, b.v, a.v); }
   friend EMOTAG_INLINE Avx512 keep(Mask m, Avx512 a) { return _mm512_maskz_mov_ps(m.m, a.v); }
+  friend EMOTAG_INLINE Avx512 keep_unless_negative(Avx512 sign, Avx512 a) {
+    return _mm512_mask_mov_ps(a.v, _mm512_movepi32_mask(_mm512_castps_si512(sign.v)), _mm512_setzero_ps());
+  }
   friend EMOTAG_INLINE Avx512 sqrt(Avx512 a) { return _mm512_sqrt_ps(a.v); }
   // The estimates have 14 bits; one Newton step makes them good to about 1e-7.
   friend EMOTAG_INLINE Avx512 rcp(Avx512 a) {

@@ -83,6 +83,9 @@ struct Plain {
   friend EMOTAG_INLINE Plain abs(Plain a) { return max(a, -a); }
   friend EMOTAG_INLINE Plain select(Mask m, Plain a, Plain b) { return choose(m.m, a.v, b.v); }
   friend EMOTAG_INLINE Plain keep(Mask m, Plain a) { return reinterpret<Floats>(m.m & reinterpret<Ints>(a.v)); }
+  friend EMOTAG_INLINE Plain keep_unless_negative(Plain sign, Plain a) {
+    return reinterpret<Floats>(~(reinterpret<Ints>(sign.v) >> 31) & reinterpret<Ints>(a.v));
+  }
   friend EMOTAG_INLINE Plain sqrt(Plain a) {
     return Floats{__builtin_sqrtf(a.v[0]), __builtin_sqrtf(a.v[1]), __builtin_sqrtf(a.v[2]), __builtin_sqrtf(a.v[3])};
   }

@@ -11,6 +11,7 @@ constexpr int kRecord = 16;
 template <class F, int Count = kRecord>
 static inline __attribute__((always_inline)) void load_records(const float* base, const int32_t* index, F* fields) {
   for (int part = 0; part < Count; part += F::width) {
+#pragma GCC unroll 16
     for (int i = 0; i < F::width; ++i)
       fields[part + i] = F::load(base + static_cast<int64_t>(index[i]) * kRecord + part);
     F::transpose(fields + part);

@@ -25,6 +25,18 @@ struct alignas(64) Group {
   uint64_t hits[kBlocksInTile];  // bit i: Gaussian i of the group touches the block
 };
 
+// Sets bits [at, at + width) of a cleared word; whole bytes where the width allows.
+template <class F>
+static EMOTAG_INLINE void put_hits(uint64_t* word, int at, unsigned hits) {
+  if constexpr (F::width == 16) {
+    reinterpret_cast<uint16_t*>(word)[at / 16] = static_cast<uint16_t>(hits);
+  } else if constexpr (F::width == 8) {
+    reinterpret_cast<uint8_t*>(word)[at / 8] = static_cast<uint8_t>(hits);
+  } else {
+    *word |= static_cast<uint64_t>(hits) << at;
+  }
+}
+
 // The blocks that one vector of ellipses touches, as bits from `at` on in group->hits. For each strip of four rows the
 // ellipse's x-interval is exact: its ends are at the ellipse's own extremes, or at the strip's edge nearest to them.
 template <class F>
@@ -32,7 +44,7 @@ static EMOTAG_INLINE void find_hits(const F* r, float x, float y, int at, unsign
   const F u = r[kU] - F(x), v = r[kV] - F(y), zero(0.0f), slack(0.02f), side(constants::kBlock - 1.0f);
   const F inverse_a = rcp(r[kQa]);
   const F skew = r[kQb] * inverse_a * F(-0.5f);
-  const F level = (F(kLog2AlphaCut) - r[kPower]) * inverse_a;
+  const F level = -r[kRecordLevel] * inverse_a;
   const F bend = fma(r[kQb] * F(0.5f), skew, r[kQc]) * inverse_a;
   const F right_y = r[kQb] * rcp(r[kQc]) * F(-0.5f) * r[kHalfX];
   for (int row = 0; row < kTileBlocks; ++row) {
@@ -41,13 +53,13 @@ static EMOTAG_INLINE void find_hits(const F* r, float x, float y, int at, unsign
     const F at_right = min(max(right_y, top), bottom), at_left = min(max(-right_y, top), bottom);
     const F right_square = fnma(bend * at_right, at_right, level), left_square = fnma(bend * at_left, at_left, level);
     const unsigned reached = bits(max(right_square, left_square) >= zero) & valid;
-    if (reached == 0) continue;
     const F tiny(1e-12f), rs = max(right_square, tiny), ls = max(left_square, tiny);
     const F right = fma(rs, rsqrt_rough(rs), fma(skew, at_right, u + slack));
     const F left = fnma(ls, rsqrt_rough(ls), fma(skew, at_left, u - slack));
+#pragma GCC unroll 4
     for (int column = 0; column < kTileBlocks; ++column) {
       const unsigned hit = bits(both(right >= F(column * 4.0f), left <= F(column * 4.0f) + side)) & reached;
-      group->hits[row * kTileBlocks + column] |= static_cast<uint64_t>(hit) << at;
+      put_hits<F>(&group->hits[row * kTileBlocks + column], at, hit);
     }
   }
 }
@@ -60,7 +72,11 @@ static EMOTAG_INLINE void load_group(const Frame& frame, const int32_t* list, in
   for (int at = 0; at < count; at += F::width) {
     const int here = count - at < F::width ? count - at : F::width;
     int32_t index[F::width];
-    for (int i = 0; i < F::width; ++i) index[i] = list[at + (i < here ? i : 0)];
+    for (int i = 0; i < F::width; ++i) {
+      index[i] = list[at + (i < here ? i : 0)];
+      // The list has room behind its end, filled with records that exist.
+      __builtin_prefetch(frame.records.data() + static_cast<int64_t>(list[at + F::width + i]) * simd::kRecord);
+    }
     F fields[simd::kRecord];
     simd::load_records<F, kHalfX + 1>(frame.records.data(), index, fields);
     for (int f = 0; f < kBlendFields; ++f) F::store(group->field[f] + at, fields[f]);
@@ -68,35 +84,45 @@ static EMOTAG_INLINE void load_group(const Frame& frame, const int32_t* list, in
   }
 }
 
+// One Gaussian over the pixels of a block. The loops are over registers: they must be unrolled.
+template <class F, int Vectors>
+static EMOTAG_INLINE void blend_gaussian(const Group& group, int j, F px, F py, Pixel<F> (&pixel)[Vectors]) {
+  const F dx = px - F(group.field[kU][j]), dy = py - F(group.field[kV][j]), qc(group.field[kQc][j]);
+  const F base = fma(F(group.field[kQa][j]) * dx, dx, F(group.field[kRecordLevel][j]));
+  const F slope = F(group.field[kQb][j]) * dx;
+  const F r(group.field[kRed][j]), g(group.field[kGreen][j]), b(group.field[kBlue][j]);
+#pragma GCC unroll 4
+  for (int i = 0; i < Vectors; ++i) {
+    const F y = i == 0 ? dy : dy + F(static_cast<float>(i * (constants::kBlock / Vectors)));
+    blend_step(pixel[i], fma(y, fma(qc, y, slope), base), r, g, b);
+  }
+}
+
+template <class F, int Vectors>
+static EMOTAG_INLINE bool all_below(const Pixel<F> (&pixel)[Vectors], F stop) {
+  F most = pixel[0].transmittance;
+#pragma GCC unroll 4
+  for (int i = 1; i < Vectors; ++i) most = max(most, pixel[i].transmittance);
+  return bits(most >= stop) == 0;
+}
+
 // Blends the Gaussians of one block; true if nothing behind them can be seen.
 template <class F>
 static EMOTAG_INLINE bool blend_block(const Group& group, uint64_t hits, float x, float y, float (*value)[kBlockPixels]) {
-  constexpr int kVectors = kBlockPixels / F::width, kRows = F::width / constants::kBlock;
+  constexpr int kVectors = kBlockPixels / F::width;
   const F px = F::block_x() + F(x), py = F::block_y() + F(y), stop(constants::kStopDrawing);
   Pixel<F> pixel[kVectors];
+#pragma GCC unroll 4
   for (int i = 0; i < kVectors; ++i)
     pixel[i] = {F::load(value[0] + i * F::width), F::load(value[1] + i * F::width), F::load(value[2] + i * F::width),
                 F::load(value[3] + i * F::width)};
   bool opaque = false;
-  const auto blend_next = [&] {
-    const int j = __builtin_ctzll(hits);
+  do {
+    blend_gaussian(group, __builtin_ctzll(hits), px, py, pixel);
     hits &= hits - 1;
-    const F dx = px - F(group.field[kU][j]), dy = py - F(group.field[kV][j]), qc(group.field[kQc][j]);
-    const F base = fma(F(group.field[kQa][j]) * dx, dx, F(group.field[kPower][j]));
-    const F slope = F(group.field[kQb][j]) * dx;
-    const F r(group.field[kRed][j]), g(group.field[kGreen][j]), b(group.field[kBlue][j]);
-    for (int i = 0; i < kVectors; ++i) {
-      const F y_i = i == 0 ? dy : dy + F(static_cast<float>(i * kRows));
-      blend_step(pixel[i], fma(y_i, fma(qc, y_i, slope), base), r, g, b);
-    }
-  };
-  while (hits != 0 && !opaque) {
-    blend_next();
-    if (hits != 0) blend_next();
-    F most = pixel[0].transmittance;
-    for (int i = 1; i < kVectors; ++i) most = max(most, pixel[i].transmittance);
-    opaque = bits(most >= stop) == 0;
-  }
+    opaque = all_below(pixel, stop);
+  } while (hits != 0 && !opaque);
+#pragma GCC unroll 4
   for (int i = 0; i < kVectors; ++i) {
     F scale(1.0f);
     if (opaque) {  // what would still come counts as more of the same

@@ -61,15 +61,15 @@ static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Pack
   }
   F covariance[6];
   for (int k = 0; k < 6; ++k) covariance[k] = F::load(geometry + (kCovariance + k) * kLanes);
-  const F power = F::load(geometry + kLog2Opacity * kLanes);
+  const F level = F::load(geometry + kLevel * kLanes);
   Splat<F> s;
-  unsigned visible = bits(project(bound.mean, bound.axes, covariance, power, frame.view.pinhole, &s));
+  unsigned visible = bits(project(bound.mean, bound.axes, covariance, level, frame.view.pinhole, &s));
   if (visible == 0) return;
 
   constexpr int kRest = (sh_coefficients(Degree) - 1) * 3 * kLanes;
   F colour[3];
   colour_of<F, Degree>(frame, bound.mean, geometry, g.sh.data() + static_cast<size_t>(block) * kRest + lane, colour);
-  F fields[simd::kRecord] = {s.u, s.v, s.qa, s.qb, s.qc, power, colour[0], colour[1], colour[2], s.half_x,
+  F fields[simd::kRecord] = {s.u, s.v, s.qa, s.qb, s.qc, level, colour[0], colour[1], colour[2], s.half_x,
                              F(0.0f), F(0.0f), F(0.0f), F(0.0f), F(0.0f), F(0.0f)};
   simd::to_records(fields);
   alignas(64) int32_t tiles[4][F::width];

@@ -2,7 +2,7 @@
 
 from .augment import augment, noise
 from .cues import demo_cues
-from .emotions import EMOTIONS, prosody_of
+from .emotions import LOOKS, prosody_of
 from .face import Performance, action_units, perform, upper_face
 from .phonemes import BILABIALS, OPEN_VOWELS, PHONEMES, PhonemeError, Segment, frame_classes
 from .speech import (
@@ -22,7 +22,7 @@ from .voices import ESPEAK, FLITE, HELD_OUT
 
 __all__ = [
     "BILABIALS",
-    "EMOTIONS",
+    "LOOKS",
     "ESPEAK",
     "FLITE",
     "FRAME_RATE",

@@ -15,9 +15,12 @@ _Spectrum = npt.NDArray[np.float64]
 def augment(samples: Samples, rng: np.random.Generator, strength: float = 1.0) -> Samples:
     """`samples` `[N]` through a random room, equaliser, noise, gain and limiter; same length, within -1…1.
 
-    The room's direct sound comes first, so that labels keep their time. Speech below the noise is not made.
+    The room's direct sound comes first, so that labels keep their time. Speech stays above the noise; where nobody
+    speaks at all, the noise may be as loud as speech.
     """
     x = samples.astype(np.float64)
+    if np.abs(x).max(initial=0.0) < 1e-4:
+        return np.clip(noise(len(x), rng) * 10 ** (rng.uniform(-90, -15) / 20), -1, 1).astype(np.float32)
     if rng.random() < 0.5 * strength:
         x = _room(x, rng)
     if rng.random() < 0.8 * strength:
@@ -75,7 +78,7 @@ def _equalise(x: _Spectrum, rng: np.random.Generator) -> _Spectrum:
 def _random_curve(frequency: npt.NDArray[np.floating[Any]], rng: np.random.Generator, spread: float) -> _Spectrum:
     """Log-gain, smooth over octaves."""
     octaves = np.log2(np.maximum(frequency, 40.0) / 40.0)
-    return np.interp(octaves, np.linspace(0, 7.7, 7), rng.normal(0, spread, 7))
+    return np.asarray(np.interp(octaves, np.linspace(0, 7.7, 7), rng.normal(0, spread, 7)))
 
 
 def _speech_level(x: _Spectrum) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .emotions import CLASSES
+from ...runtime.manifest import EMOTIONS
 from .face import ACTION_UNITS, action_units
 from .visemes import FRAME_RATE
 
@@ -23,8 +23,8 @@ def demo_cues(seconds: float = 24.0, seed: int = 7) -> Cues:
     rng = np.random.default_rng(seed)
     frames = round(seconds * FRAME_RATE)
     rotation, neck = _sway(frames, _ROTATION, rng), _sway(frames, _NECK, rng)
-    emotion = np.zeros((frames, len(CLASSES)), np.float32)
-    emotion[:, CLASSES.index("neutral")] = 1
+    emotion = np.zeros((frames, len(EMOTIONS)), np.float32)
+    emotion[:, EMOTIONS.index("neutral")] = 1
     aus = np.clip(action_units(frames, rng), 0, 5)
     aus[:, ACTION_UNITS.index("AU04")] *= 0.5
     return {

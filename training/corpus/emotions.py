@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ...runtime.manifest import EMOTIONS as CLASSES
 from .speech import Prosody
-
-CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The order of every probability vector."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ def _both(name: str, weight: float) -> dict[str, float]:
     return {f"{name}Left": weight, f"{name}Right": weight}
 
 
-EMOTIONS = {
+LOOKS = {
     "neutral": Emotion(Prosody(), {}, {}, 1.0, {"neutral": 1.0}),
     "angry": Emotion(
         Prosody(rate=1.10, pitch=1.08, pitch_range=1.5, volume=1.4),
@@ -89,7 +87,7 @@ EMOTIONS = {
 
 def prosody_of(emotion: str, intensity: float, base: Prosody) -> Prosody:
     """`base` with the emotion's multipliers at `intensity` 0…1."""
-    full = EMOTIONS[emotion].prosody
+    full = LOOKS[emotion].prosody
     return Prosody(
         base.rate * full.rate**intensity,
         base.pitch * full.pitch**intensity,
@@ -101,7 +99,7 @@ def prosody_of(emotion: str, intensity: float, base: Prosody) -> Prosody:
 def probabilities(emotion: str, intensity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Class probabilities `[T,7]` of an emotion at `intensity` `[T]`: the rest is neutral."""
     out = np.zeros((len(intensity), len(CLASSES)), np.float32)
-    for name, share in EMOTIONS[emotion].probabilities.items():
+    for name, share in LOOKS[emotion].probabilities.items():
         out[:, CLASSES.index(name)] += share * intensity
     out[:, CLASSES.index("neutral")] += 1 - intensity
     return out

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import CheckpointError
-from .emotions import EMOTIONS, probabilities
+from .emotions import LOOKS, probabilities
 from .speech import Utterance
 from .visemes import CHANNELS, FRAME_RATE, expression_names_of, lip_tracks
 
@@ -69,7 +69,7 @@ def perform(
     """
     frames = len(utterance.samples) // 640
     strength = intensity * _swell(frames, rng)
-    look = EMOTIONS[emotion]
+    look = LOOKS[emotion]
     lips = lip_tracks(utterance.segments, frames, utterance.samples, look.opening**intensity)
     tracks = {name: np.zeros(frames, np.float32) for name in names}
     for channel in CHANNELS[1:]:
@@ -118,7 +118,7 @@ def action_units(frames: int, rng: np.random.Generator) -> Track:
 
 def _emotional_units(emotion: str, strength: Track) -> Track:
     out = np.zeros((len(strength), len(ACTION_UNITS)), np.float32)
-    for unit, height in EMOTIONS[emotion].aus.items():
+    for unit, height in LOOKS[emotion].aus.items():
         out[:, ACTION_UNITS.index(unit)] = height * strength
     return out
 
@@ -143,7 +143,8 @@ def _wander(frames: int, seconds: float, rng: np.random.Generator) -> Track:
 
 def _swell(frames: int, rng: np.random.Generator) -> Track:
     """An intensity that breathes a little around one."""
-    return np.clip(1 + 0.12 * _wander(frames, 1.0, rng), 0.7, 1.0).astype(np.float32)
+    swell: Track = np.clip(1 + 0.12 * _wander(frames, 1.0, rng), 0.7, 1.0).astype(np.float32)
+    return swell
 
 
 def _bump(track: Track, rng: np.random.Generator, height: float) -> None:

@@ -117,7 +117,7 @@ def lip_tracks(segments: list[Segment], frames: int, samples: Samples | None = N
     pieces = _pieces(segments)
     time = (np.arange(frames * (_FINE_RATE // FRAME_RATE)) + 0.5) / _FINE_RATE
     gains = _stress(pieces, samples) * effort
-    channels = {name: _blend(pieces, time, name, gains) for name in CHANNELS}
+    channels = _blend(pieces, time, gains)
     shut = _gate(time, [_closure(p) for p in pieces if p.phoneme in BILABIALS])
     bite = _gate(time, [(p.start, p.end) for p in pieces if p.phoneme in LABIODENTALS])
     for name in _OPENING:
@@ -162,25 +162,22 @@ def _stress(pieces: list[Segment], samples: Samples | None) -> _Fine:
     return gains
 
 
-def _blend(pieces: list[Segment], time: _Fine, channel: str, gains: _Fine) -> _Fine:
-    """Dominance-weighted mean of one channel's targets at `time`."""
-    total = np.zeros_like(time)
-    weight = np.full_like(time, 1e-9)
-    for piece, gain in zip(pieces, gains, strict=True):
-        viseme = VISEMES[piece.phoneme]
-        if channel == "jaw":
-            strength, target = viseme.jaw_dominance, viseme.jaw * float(gain)
-        else:
-            strength, target = viseme.lip_dominance, viseme.lips.get(channel, 0.0)
-        first, last = _core(piece)
-        low = int(np.searchsorted(time, first - 0.6))
-        high = int(np.searchsorted(time, last + 0.6))
-        near = time[low:high]
-        distance = np.maximum((first - near) / _REACH_BEFORE, (near - last) / _REACH_AFTER).clip(min=0)
-        dominance = strength * np.exp(-distance)
-        total[low:high] += dominance * target
-        weight[low:high] += dominance
-    return np.convolve(np.pad(total / weight, 4, mode="edge"), _KERNEL, mode="valid")
+def _blend(pieces: list[Segment], time: _Fine, gains: _Fine) -> dict[str, _Fine]:
+    """Dominance-weighted means of all channels' targets at `time`."""
+    first, last = np.array([_core(piece) for piece in pieces]).T
+    distance = np.maximum((first[:, None] - time) / _REACH_BEFORE, (time - last[:, None]) / _REACH_AFTER)
+    falloff = np.exp(-np.clip(distance, 0, 14))
+    visemes = [VISEMES[piece.phoneme] for piece in pieces]
+    jaw = falloff * np.array([viseme.jaw_dominance for viseme in visemes])[:, None]
+    lips = falloff * np.array([viseme.lip_dominance for viseme in visemes])[:, None]
+    opening = np.array([viseme.jaw for viseme in visemes]) * gains
+    targets = np.array([[viseme.lips.get(name, 0.0) for name in CHANNELS[1:]] for viseme in visemes])
+    tracks = np.concatenate([(opening @ jaw / jaw.sum(0))[None], targets.T @ lips / lips.sum(0)])
+    return {name: _soften(track) for name, track in zip(CHANNELS, tracks, strict=True)}
+
+
+def _soften(track: _Fine) -> _Fine:
+    return np.convolve(np.pad(track, 4, mode="edge"), _KERNEL, mode="valid")
 
 
 # Takes the corners off the exponentials: a 45 ms Hann window at 200 a second.

@@ -1,0 +1,120 @@
+"""Learn the demo's motion from nothing: corpus, encoder, motion network, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..checkpoint import load_tensors, restore, write_atomically
+from ..corpus import HELD_OUT
+from ..grmn import GRMN, GRMNConfig
+from ..head import HeadModel
+from ..wav2vec2 import StreamingWav2Vec2
+from .clips import ClipRequest, Clips, Progress, join, load_clips, silent_clips
+from .encoder import EncoderSchedule, build_encoder, train_encoder
+from .geometry import LipGeometry, lip_geometry
+from .measure import Measures, fit_loudness, measure
+from .motion import MotionSchedule, demo_identity, hear, train_motion
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is learned."""
+
+    corpus: ClipRequest = ClipRequest(count=1600, seed=1)
+    silent: int = 60
+    encoder: EncoderSchedule = field(default_factory=EncoderSchedule)
+    motion: MotionSchedule = field(default_factory=MotionSchedule)
+
+
+HELD_OUT_CLIPS = ClipRequest(count=50, seed=4242, voices=HELD_OUT, emotional=0.0, stretched=0.0)
+"""What the result is measured on: voices that training never heard."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """An encoder, the motion network on top of it and the identity feature it was trained with."""
+
+    encoder: StreamingWav2Vec2
+    motion: GRMN
+    identity: Tensor
+
+    def save(self, path: Path) -> None:
+        """Write the intermediate that `load_learned` reads; `weights_only=True` loads it."""
+        content = {
+            "encoder": self.encoder.state_dict(),
+            "config": self.motion.config.to_dict(),
+            "motion": self.motion.state_dict(),
+            "identity": self.identity,
+        }
+        write_atomically(path, content)
+
+
+def load_learned(path: Path) -> Learned:
+    """Inverse of `Learned.save`.
+
+    Raises:
+        CheckpointError: the file is not one.
+    """
+    content = load_tensors(path)
+    encoder = build_encoder()
+    restore(encoder, content["encoder"], "encoder", str(path))
+    motion = GRMN(GRMNConfig.from_dict(content["config"]))
+    restore(motion, content["motion"], "motion network", str(path))
+    return Learned(encoder.eval(), motion.eval(), content["identity"])
+
+
+def learn(head: HeadModel, recipe: Recipe, cache: Path, progress: Progress | None = None) -> Learned:
+    """Train encoder and motion network on the corpus of `recipe`, cached in `cache`."""
+    clips = training_clips(head.expression_names, recipe, cache, progress)
+    lips = lip_channels(clips, head.expression_names)
+    encoder, _ = train_encoder(clips, lips, recipe.encoder, progress)
+    return learn_motion(head, encoder, clips, recipe, progress)
+
+
+def learn_motion(
+    head: HeadModel, encoder: StreamingWav2Vec2, clips: Clips, recipe: Recipe, progress: Progress | None = None
+) -> Learned:
+    """Train the motion network on what a finished encoder hears."""
+    schedule = recipe.motion
+    hearings = [hear(encoder, clips, schedule.seed + n, progress) for n in range(schedule.hearings)]
+    motion, _ = train_motion(clips, hearings, lip_geometry(head), schedule, progress)
+    return Learned(encoder, motion, demo_identity(motion.config.identity))
+
+
+def training_clips(names: Sequence[str], recipe: Recipe, cache: Path, progress: Progress | None = None) -> Clips:
+    """The spoken clips of the recipe and its silent ones."""
+    spoken = load_clips(recipe.corpus, names, cache, progress)
+    return join(spoken, silent_clips(recipe.silent, names, recipe.corpus.frames))
+
+
+def lip_channels(clips: Clips, names: Sequence[str]) -> NDArray[np.float32]:
+    """`[N,F,K]` jaw opening and the mouth's expressions that move, standardised: the encoder's lesson."""
+    moving = [k for k, name in enumerate(names) if name.startswith("mouth") and clips.expression[..., k].std() > 0.02]
+    lips = np.concatenate([clips.jaw[..., :1], clips.expression[..., moving]], axis=-1)
+    standard: NDArray[np.float32] = (lips - lips.mean(axis=(0, 1))) / lips.std(axis=(0, 1))
+    return standard
+
+
+def evaluate(
+    head: HeadModel,
+    encoder: StreamingWav2Vec2,
+    motion: GRMN,
+    identity: Tensor | None,
+    cache: Path,
+    count: int = HELD_OUT_CLIPS.count,
+    progress: Progress | None = None,
+) -> Measures:
+    """The numbers on `count` clips of held-out voices; loudness alone is fitted to training voices first."""
+    names = head.expression_names
+    unheard = load_clips(replace(HELD_OUT_CLIPS, count=count), names, cache, progress)
+    heard = load_clips(ClipRequest(count=count, seed=1), names, cache, progress)
+    geometry: LipGeometry = lip_geometry(head)
+    with torch.no_grad():
+        return measure(encoder, motion, identity, unheard, geometry, fit_loudness(heard))

@@ -1,0 +1,195 @@
+"""The demo's motion network: GRMN on the frozen encoder's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...runtime.manifest import EMOTIONS
+from ..corpus import augment
+from ..grmn import GRMN, NEUTRAL, GRMNConfig, Motion, token_windows
+from ..wav2vec2 import StreamingWav2Vec2
+from .clips import Clips, Progress
+from .encoder import one_cycle
+from .geometry import LipGeometry
+
+CONDITIONS = (*EMOTIONS, "contempt")
+
+_KL_WEIGHT = 0.01  # of the released implementation
+_SCORE_WEIGHT = 0.1
+_TOLD = 0.3  # share of crops whose emotion the network is told
+
+
+@dataclass(frozen=True)
+class MotionSchedule:
+    """Passes over the clips, each heard through another room; `steps` batches of `batch` crops of `frames` frames."""
+
+    hearings: int = 2
+    steps: int = 1500
+    batch: int = 16
+    frames: int = 64
+    rate: float = 1e-3
+    seed: int = 0
+
+
+def motion_config(hidden: int, expression: int) -> GRMNConfig:
+    """Windows [2f - 8, 2f + 4), one frame of smoothing on each side: 120 ms of look-ahead with r = 2."""
+    return GRMNConfig(
+        hidden=hidden,
+        width=128,
+        layers=2,
+        heads=4,
+        feedforward=512,
+        expression=expression,
+        identity=512,
+        window_past=8,
+        window_future=4,
+        smooth_past=1,
+        smooth_future=1,
+        positions=12,
+        steerable=True,
+        conditions=CONDITIONS,
+        mouth=None,
+    )
+
+
+def demo_identity(size: int = 512) -> Tensor:
+    """The demo's identity feature `[size]`: an arbitrary unit vector, in the place of a face embedding's mean."""
+    feature = torch.randn(size, generator=torch.Generator().manual_seed(52))
+    unit: Tensor = feature / feature.norm()
+    return unit
+
+
+def hear(encoder: StreamingWav2Vec2, clips: Clips, seed: int, progress: Progress | None = None) -> Tensor:
+    """Tokens `[N, 2F, H]` of all clips, each through a random room of its own; half precision."""
+    rng = np.random.default_rng([seed, 2])
+    tokens = []
+    with torch.no_grad():
+        for index in range(len(clips)):
+            sound = augment(clips.sound(index), rng)
+            tokens.append(encoder(torch.from_numpy(sound)[None])[0].half())
+            if progress and (index + 1) % 50 == 0:
+                progress("listening", (index + 1) / len(clips))
+    return torch.stack(tokens)
+
+
+def train_motion(
+    clips: Clips,
+    hearings: Sequence[Tensor],
+    geometry: LipGeometry,
+    schedule: MotionSchedule,
+    progress: Progress | None = None,
+) -> tuple[GRMN, list[float]]:
+    """Train GRMN on crops of `clips` and the tokens of one of their `hearings`; returns it and every step's loss."""
+    torch.manual_seed(schedule.seed)
+    rng = np.random.default_rng([schedule.seed, 4])
+    motion = GRMN(motion_config(hearings[0].shape[-1], clips.expression.shape[-1])).train()
+    _start_at_mean(motion, clips)
+    identity = demo_identity(motion.config.identity)
+    loss_of = MotionLoss(geometry)
+    optimizer = torch.optim.AdamW(motion.parameters(), lr=schedule.rate, weight_decay=0.01)
+    shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, schedule.steps))
+    losses: list[float] = []
+    for step in range(schedule.steps):
+        windows, truth = _crops(clips, hearings, motion.config, schedule, rng)
+        loss = loss_of(motion(windows, truth.aus, identity, truth.asked, truth.told), truth)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(motion.parameters(), 1.0)
+        optimizer.step()
+        shape.step()
+        losses.append(loss.item())
+        if progress and (step + 1) % 50 == 0:
+            progress(f"motion  loss {np.mean(losses[-50:]):.3f}", (step + 1) / schedule.steps)
+    return motion.eval(), losses
+
+
+class Truth(NamedTuple):
+    """What a batch of crops should become, `[B,F,…]` as in `Clips`.
+
+    asked: `[B,F,C]` conditions. told: `[B,F,1]`, 1 where the network is told them, so that it learns to be steered.
+    inside: `[B,F]`, 0 where smoothing lacks a neighbour.
+    """
+
+    expression: Tensor
+    jaw: Tensor
+    aus: Tensor
+    emotion: Tensor
+    closure: Tensor
+    asked: Tensor
+    told: Tensor
+    inside: Tensor
+
+
+class MotionLoss:
+    """Lip-weighted vertex error and its change over time, lip gap at closures, KL(p ‖ softmax z_e) and |g - e|."""
+
+    def __init__(self, geometry: LipGeometry) -> None:
+        self.metric = torch.from_numpy(geometry.metric).float()
+        parted = np.append(geometry.gap_expression, geometry.gap_jaw)
+        self.parted = torch.from_numpy(parted).float()
+
+    def __call__(self, said: Motion, truth: Truth) -> Tensor:
+        expression, jaw = said.expression - truth.expression, said.jaw - truth.jaw
+        error = torch.cat([expression, jaw[..., :1]], -1)
+        inside = truth.inside / truth.inside.mean()
+        place = ((error @ self.metric) * error).sum(-1)
+        change = error[:, 1:] - error[:, :-1]
+        pace = ((change @ self.metric) * change).sum(-1)
+        gap = (error @ self.parted) ** 2
+        small = (expression**2).mean(-1) + (jaw[..., 1:] ** 2).mean(-1)
+        motion = (inside * (place + (0.02 + 0.1 * truth.closure) * gap + 2.0 * small)).mean()
+        motion = motion + 0.3 * (inside[:, 1:] * inside[:, :-1] * pace).mean()
+        agree = F.kl_div(F.log_softmax(said.emotion_logits, -1), truth.emotion, reduction="none").sum(-1)
+        score = (said.gate[..., 0] - (1 - truth.emotion[..., NEUTRAL])).abs()
+        return motion + (inside * (_KL_WEIGHT * agree + _SCORE_WEIGHT * score)).mean()
+
+
+@torch.no_grad()
+def predict(motion: GRMN, identity: Tensor | None, tokens: Tensor, aus: NDArray[np.float32]) -> Motion:
+    """Motion of clips from tokens `[N,2F,H]` and action units `[N,F,6]`."""
+    windows = token_windows(tokens.float(), motion.config.window_past, motion.config.window_future)
+    said: Motion = motion(windows, torch.from_numpy(aus), identity)
+    return said
+
+
+def _start_at_mean(motion: GRMN, clips: Clips) -> None:
+    """Begin with the corpus's mean face and a residual near nothing."""
+    with torch.no_grad():
+        for head, mean in (
+            (motion.flame_exp_head, clips.expression.mean(axis=(0, 1))),
+            (motion.flame_jaw_head, clips.jaw.mean(axis=(0, 1))),
+        ):
+            head.weight.mul_(0.3)
+            head.bias.copy_(torch.from_numpy(mean))
+        motion.residual_motion_head.weight.mul_(0.3)
+        motion.residual_motion_head.bias.zero_()
+
+
+def _crops(
+    clips: Clips, hearings: Sequence[Tensor], config: GRMNConfig, schedule: MotionSchedule, rng: np.random.Generator
+) -> tuple[Tensor, Truth]:
+    windows = []
+    parts: list[list[NDArray[np.float32]]] = [[] for _ in Truth._fields]
+    for _ in range(schedule.batch):
+        clip = int(rng.integers(len(clips)))
+        heard = hearings[int(rng.integers(len(hearings)))][clip].float()
+        start = int(rng.integers(clips.jaw.shape[1] - schedule.frames + 1))
+        span = slice(start, start + schedule.frames)
+        windows.append(token_windows(heard, config.window_past, config.window_future)[span])
+        inside = np.ones(schedule.frames, np.float32)
+        inside[schedule.frames - config.smooth_future :] = 0
+        inside[: config.smooth_past if start else 0] = 0
+        tracks = (clips.expression, clips.jaw, clips.aus, clips.emotion, clips.closure)
+        told = np.full((schedule.frames, 1), rng.random() < _TOLD, np.float32)
+        row = [*(track[clip, span] for track in tracks), clips.conditions(clip)[span], told, inside]
+        for part, track in zip(parts, row, strict=True):
+            part.append(track)
+    return torch.stack(windows), Truth(*(torch.from_numpy(np.stack(part)) for part in parts))

@@ -260,6 +260,7 @@ property float z
 end_header
 1 2 3
 """
+OPEN_HEADER = b"\x93NUMPY\x01\x00\x40\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (3,".ljust(63) + b"\n"
 SCALED = np.diag([2, 2, 2, 1]).tolist()
 
 SCENES: dict[str, tuple[Damage, str]] = {
@@ -284,6 +285,7 @@ SCENES: dict[str, tuple[Damage, str]] = {
     "emotion negative": (change_array("emotion_features.npy", lambda a: -a), "not probabilities"),
     "identity of 256": (change_array("identity_feature.npy", lambda a: a[:256]), "it should be 512"),
     "centre of 2": (change_array("model_center.npy", lambda a: a[:2]), "it should be 3"),
+    "centre with a damaged header": (overwrite("model_center.npy", OPEN_HEADER), "not a readable array"),
     "face index outside": (change_array("face_indices.npy", lambda a: a + 500), "pass that OBJ with --faces"),
     "face index negative": (change_array("face_indices.npy", lambda a: a - 600), "outside the head's 600"),
     "face index fraction": (change_array("face_indices.npy", lambda a: a + 0.5), "not indices"),

@@ -78,19 +78,10 @@ def _wrong_count(scene: Path, gaussians: int, bound: int) -> str:
 
 
 def _indices(path: Path, may_be_empty: bool = False) -> NDArray[np.int64]:
-    if may_be_empty and _is_empty(path):
-        return np.zeros(0, np.int64)
-    value = load_array(path, (None,))
+    value = load_array(path, (None,), may_be_empty=may_be_empty)
     if value.dtype.kind not in "iu" and not np.array_equal(value, np.rint(value)):
         raise CheckpointError(f"{path}: holds values that are not indices; make it again.")
     return value.astype(np.int64)
-
-
-def _is_empty(path: Path) -> bool:
-    try:
-        return bool(np.load(path, allow_pickle=False, mmap_mode=None).size == 0)
-    except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, KeyError, AttributeError):
-        return False  # load_array says what is wrong with it
 
 
 def verify_binding(scene: ReleasedScene, binding: Binding, head: HeadModel) -> None:

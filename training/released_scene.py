@@ -90,7 +90,9 @@ def load_scene(folder: str | Path) -> ReleasedScene:
     )
 
 
-def load_array(path: Path, shape: tuple[int | None, ...], mapped: bool = False) -> NDArray[Any]:
+def load_array(
+    path: Path, shape: tuple[int | None, ...], mapped: bool = False, may_be_empty: bool = False
+) -> NDArray[Any]:
     """One `.npy` of numbers, never a pickle. `shape`: what each axis must be, None for any size.
 
     `mapped`: leave it on the disk, read-only; its values are then not looked at.
@@ -102,13 +104,14 @@ def load_array(path: Path, shape: tuple[int | None, ...], mapped: bool = False) 
         value = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing; copy it from the scene the checkpoint was trained on.") from error
-    except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: not a readable array ({error}); copy or make it again.") from error
+    except Exception as error:  # numpy parses the header as Python: a damaged one can raise nearly anything
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not a readable array ({reason}); copy or make it again.") from error
     wanted = "×".join("any" if size is None else str(size) for size in shape)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         raise CheckpointError(f"{path}: not one array of numbers; it should be {wanted}. Make it again.")
     fits = value.ndim == len(shape) and all(n in (None, m) for m, n in zip(value.shape, shape, strict=True))
-    if not fits or value.size == 0:
+    if not fits or (value.size == 0 and not may_be_empty):
         raise CheckpointError(f"{path}: has the shape {value.shape}, it should be {wanted}. Make it again.")
     if not mapped and not np.isfinite(value).all():
         raise CheckpointError(f"{path}: holds values that are not finite; make it again.")

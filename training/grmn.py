@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.errors import CheckpointError
+from ..runtime.manifest import EMOTIONS
 from .mouth import MouthConfig, MouthHead
 
-EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 NEUTRAL = EMOTIONS.index("neutral")
 
@@ -55,10 +55,6 @@ class GRMNConfig:
     def smoothing(self) -> int:
         """Windows that are averaged into a frame."""
         return self.smooth_past + 1 + self.smooth_future
-
-    def lookahead_frames(self, encoder_lookahead: int) -> int:
-        """Frames between a picture and the newest audio it needs, for an encoder that looks ahead by r tokens."""
-        return (encoder_lookahead + self.window_future) // 2 - 1 + self.smooth_future
 
     @staticmethod
     def released() -> GRMNConfig:
@@ -245,8 +241,9 @@ class GRMN(nn.Module):
         """Decode encodings [..., D] with action units [..., 6] (0…5).
 
         `modulation` comes from `modulation`, broadcastable to the leading axes; None bypasses AdaIN, as the released
-        code does when the identity file is missing. `emotion` [..., C] are probabilities over `conditions`; `emotion_weight` [..., 1] in 0…1 mixes
-        them into the latent that the residual is decoded from, and their intensity 1 - p(neutral) into the gate.
+        code does when the identity file is missing. `emotion` [..., C] are probabilities over `conditions`;
+        `emotion_weight` [..., 1] in 0…1 mixes them into the latent that the residual is decoded from, and their
+        intensity 1 - p(neutral) into the gate.
         """
         audio, au = encodings, self.au_encoder(aus)
         if modulation is not None:

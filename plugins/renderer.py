@@ -108,6 +108,11 @@ class Renderer:
         """Milliseconds of the last frame by stage: skin, mouth, project (binding included), sort (and bin), blend."""
         return dict(zip(STAGES, self._kernel.milliseconds(), strict=True))
 
+    @property
+    def cpu_timings(self) -> dict[str, float]:
+        """As `timings`, but processor time of the thread that called `draw`: the whole cost if threads is 1."""
+        return dict(zip(STAGES, self._kernel.cpu_milliseconds(), strict=True))
+
     def draw(
         self,
         expression: npt.ArrayLike,

@@ -207,6 +207,8 @@ nb::ndarray<float, nb::numpy> skin(const Head& head, Floats expression, Floats p
   return out;
 }
 
+std::vector<double> stage_times(const double* times) { return std::vector<double>(times, times + kStages); }
+
 void define_renderer(nb::module_& m) {
   nb::class_<Scene>(m, "Scene")
       .def(nb::new_(&make_scene), "head"_a.none(), "gaussians"_a, "mouth"_a.none());
@@ -218,11 +220,8 @@ void define_renderer(nb::module_& m) {
            "scene"_a, "isa"_a, "threads"_a, nb::keep_alive<1, 2>())
       .def("draw", &draw, "expression"_a, "pose"_a, "translation"_a, "encoded_audio"_a.none(), "view"_a,
            "intrinsics"_a, "background"_a.none(), "bytes"_a.none(), "floats"_a.none(), "out"_a.noconvert())
-      .def("milliseconds",
-           [](const Renderer& self) {
-             const double* t = self.milliseconds();
-             return std::vector<double>(t, t + kStages);
-           })
+      .def("milliseconds", [](const Renderer& self) { return stage_times(self.milliseconds()); })
+      .def("cpu_milliseconds", [](const Renderer& self) { return stage_times(self.cpu_milliseconds()); })
       .def_prop_ro("isa", [](const Renderer& self) { return self.variant().name; })
       .def_prop_ro("threads", &Renderer::threads)
       .def_prop_ro("workspace_bytes", &Renderer::bytes);

@@ -1,7 +1,6 @@
 #include "renderer.h"
 
-#include <chrono>
-#include <utility>
+#include <time.h>
 
 #include "simd/records.h"
 #include "sort.h"
@@ -13,18 +12,11 @@ constexpr int kSkinChunk = 16;      // blocks of vertices, or of triangles
 constexpr int kFrameChunk = 32;
 constexpr int kTileChunk = 4;
 
-// Adds the time between its making and its end to one stage.
-class StageTimer {
- public:
-  explicit StageTimer(double* to) : to_(to), start_(std::chrono::steady_clock::now()) {}
-  ~StageTimer() {
-    *to_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  double* to_;
-  std::chrono::steady_clock::time_point start_;
-};
+double now(clockid_t clock) {
+  timespec t;
+  clock_gettime(clock, &t);
+  return 1e3 * static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_nsec);
+}
 
 template <class Work>
 void run_ranges(Pool& pool, int count, int each, const Work& work) {
@@ -91,25 +83,31 @@ void Renderer::move_mouth(const float* encoded_audio) {
   pool_.run(mouth.blocks, [&](int block) { variant_.mouth_block(frame_, block); });
 }
 
+template <class Work>
+void Renderer::timed(Stage stage, const Work& work) {
+  const double start = now(CLOCK_MONOTONIC), cpu_start = now(CLOCK_THREAD_CPUTIME_ID);
+  work();
+  milliseconds_[stage] = now(CLOCK_MONOTONIC) - start;
+  cpu_milliseconds_[stage] = now(CLOCK_THREAD_CPUTIME_ID) - cpu_start;
+}
+
 void Renderer::draw(const Controls& controls, const View& view, const Output& output) {
   std::lock_guard<std::mutex> lock(mutex_);
   const Scene& scene = frame_.scene;
   frame_.view = view;
   frame_.output = output;
-  {
-    StageTimer timer(&milliseconds_[kSkin]);
+  timed(kSkin, [&] {
     prepare_pose(*scene.head, controls.expression, controls.pose, controls.translation, &frame_.pose);
     run_ranges(pool_, scene.head->blocks, kSkinChunk, [&](int first, int last) {
       variant_.skin_blocks(*scene.head, frame_.pose, frame_.vertices.data(), first, last);
     });
     run_ranges(pool_, scene.head->padded_faces() / kLanes, kFrameChunk,
                [&](int first, int last) { variant_.frame_blocks(frame_, first, last); });
-  }
-  {
-    StageTimer timer(&milliseconds_[kMouth]);
+  });
+  timed(kMouth, [&] {
     frame_.mouth_moves = scene.mouth != nullptr && controls.encoded_audio != nullptr;
     if (frame_.mouth_moves) move_mouth(controls.encoded_audio);
-  }
+  });
   draw_gaussians();
 }
 
@@ -125,18 +123,17 @@ void Renderer::draw_world(const View& view, const Output& output) {
 
 void Renderer::draw_gaussians() {
   frame_.prepare_tiles(pool_.threads());
-  {
-    StageTimer timer(&milliseconds_[kProject]);
+  timed(kProject, [&] {
     pool_.run(frame_.chunks(), [&](int chunk) { variant_.project_chunk(frame_, chunk); });
-  }
-  {
-    StageTimer timer(&milliseconds_[kSort]);
+  });
+  timed(kSort, [&] {
     sort_by_depth(frame_, pool_);
     bin_to_tiles(frame_, pool_);
-  }
-  StageTimer timer(&milliseconds_[kBlend]);
-  run_ranges(pool_, frame_.view.tiles_x() * frame_.view.tiles_y(), kTileChunk, [&](int first, int last) {
-    for (int tile = first; tile < last; ++tile) variant_.draw_tile(frame_, tile);
+  });
+  timed(kBlend, [&] {
+    run_ranges(pool_, frame_.view.tiles_x() * frame_.view.tiles_y(), kTileChunk, [&](int first, int last) {
+      for (int tile = first; tile < last; ++tile) variant_.draw_tile(frame_, tile);
+    });
   });
 }
 

@@ -29,7 +29,9 @@ class Renderer {
   // Draws Gaussians that are bound to the world: the scene has no head, and one frame, the view.
   void draw_world(const View& view, const Output& output);
 
+  // Of the last frame, by stage: elapsed, and processor time of the calling thread alone.
   const double* milliseconds() const { return milliseconds_; }
+  const double* cpu_milliseconds() const { return cpu_milliseconds_; }
   const Variant& variant() const { return variant_; }
   int threads() const { return pool_.threads(); }
   size_t bytes() const;
@@ -37,12 +39,15 @@ class Renderer {
  private:
   void move_mouth(const float* encoded_audio);
   void draw_gaussians();
+  template <class Work>
+  void timed(Stage stage, const Work& work);
 
   Frame frame_;
   const Variant& variant_;
   Pool pool_;
   std::mutex mutex_;
   double milliseconds_[kStages] = {};
+  double cpu_milliseconds_[kStages] = {};
 };
 
 }  // namespace emotag

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import CheckpointError
-from .grmn import ACTION_UNITS, EMOTIONS
+from ..runtime.manifest import EMOTIONS
+from .grmn import ACTION_UNITS
 from .released_audio import WINDOW
 from .released_cameras import load_cameras
 from .released_tracking import TrackedHead, load_tracking

@@ -108,11 +108,11 @@ def test_licence_files_are_shipped(wheel: zipfile.ZipFile) -> None:
 def test_entry_points(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     text = wheel.read(name).decode()
-    for script in ("emotag-export", "emotag-render", "emotag-inspect"):
+    for script in ("emotag-export", "emotag-render", "emotag-inspect", "emotag-train"):
         assert f"{script} = emotag." in text
 
 
-@pytest.mark.parametrize("script", ["emotag-export", "emotag-render", "emotag-inspect"])
+@pytest.mark.parametrize("script", ["emotag-export", "emotag-render", "emotag-inspect", "emotag-train"])
 def test_commands_explain_themselves(script: str) -> None:
     path = Path(sys.executable).with_name(script)
     done = subprocess.run([str(path), "--help"], capture_output=True, text=True)

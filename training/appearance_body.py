@@ -49,10 +49,12 @@ def _profile(rim: Array) -> tuple[Array, Array, Array]:
     """Grids (rows,720,3) of the continued neck, the collar and the sweater."""
     centre = rim.mean(axis=0)
     normal = np.linalg.svd(rim - centre)[2][2]
-    along = -normal * np.sign(normal[1])
-    outward = unit((rim - centre) - ((rim - centre) @ along)[:, None] * along)
     azimuth = np.linspace(-np.pi, np.pi, 720, endpoint=False)
     front, lateral = np.cos(azimuth)[:, None], np.abs(np.sin(azimuth))[:, None]
+    axis = -normal * np.sign(normal[1])
+    outward = unit((rim - centre) - ((rim - centre) @ axis)[:, None] * axis)
+    # Behind, the garment falls straight down; along the neck's axis it would stand off the nape.
+    along = unit(axis * (0.5 + 0.5 * front) + np.array([0.0, -1.0, 0.15]) * (0.5 - 0.5 * front))
     reach = np.linspace(-0.003, _NECK_LENGTH, 60)[:, None, None] * (0.62 + 0.38 * front)
     flare = 0.1 * np.clip(reach, 0, None) ** 2 / _NECK_LENGTH
     neck = rim + along * reach + outward * (flare - 0.0004)

@@ -76,10 +76,10 @@ def _catch_lights(
     outward = unit(np.array([[-0.13, 0.10, 1.0], [0.13, -0.12, 1.0]]))
     index = np.flatnonzero(faces)
     nearest = index[((surface.centroids[index] - centre) @ outward.T).argmax(axis=0)]
-    size = np.array([[0.00072, 0.00060, 0.00008], [0.00050, 0.00050, 0.00008]])
+    size = np.array([[0.00085, 0.00075, 0.00008], [0.00060, 0.00060, 0.00008]])
     return splats(
         nearest,
-        centre + outward * (radius + 0.0002),
+        centre + outward * (radius + 0.0008),
         outward,
         size,
         np.array([[1.0, 1.0, 1.0], [0.75, 0.85, 1.0]]),

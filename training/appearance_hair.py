@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .appearance_surface import Array, Indices, Splats, Surface, noise, smoothstep, splats, unit
+from .appearance_surface import Array, Indices, Splats, Surface, join, noise, smoothstep, splats, unit
 
 __all__ = ["HairStyle", "brows", "hair", "scalp_share"]
 
@@ -36,8 +36,8 @@ class HairStyle:
 def scalp_share(points: Array, seed: int) -> Array:
     """(N,1) 0 on bare skin, 1 under hair, with an uneven edge of a few millimetres."""
     line = np.interp(points[:, 2], _LINE_Z, _LINE_Y)
-    above = points[:, 1] - line + 0.0022 * noise(points, 0.006, seed + 30) + 0.0012 * noise(points, 0.002, seed + 31)
-    return smoothstep(above, -0.002, 0.005)[:, None]
+    above = points[:, 1] - line + 0.0020 * noise(points, 0.007, seed + 30) + 0.0005 * noise(points, 0.002, seed + 31)
+    return smoothstep(above, -0.003, 0.005)[:, None]
 
 
 class _Body:
@@ -157,6 +157,7 @@ def _anchors(surface: Surface, points: Array) -> Indices:
 def hair(surface: Surface, rng: np.random.Generator, seed: int, count: int, style: HairStyle) -> Splats:
     """`count` Gaussians of strands. Even when fewer are wanted: whole strands are left out."""
     outer = surface.region("skin")
+    fine = _baby_hairs(surface, rng, seed, style)
     roots = surface.sample(outer & (surface.centroids[:, 1] > -0.06), 0.0029, rng)
     roots = roots.take(scalp_share(roots.position, seed)[:, 0] > 0.5)
     body = _Body(surface, rng)
@@ -164,7 +165,7 @@ def hair(surface: Surface, rng: np.random.Generator, seed: int, count: int, styl
     kept = _off_face(path)
     roots, path, below, layer = roots.take(kept), path[kept], below[kept], layer[kept]
     pieces, strand, along = _pieces(path, style, rng)
-    chosen = np.sort(_first_strands(strand, count, rng))
+    chosen = np.sort(_first_strands(strand, count - len(fine), rng))
     pieces, strand, along = pieces[chosen], strand[chosen], along[chosen]
     start = path[strand, pieces]
     stop = path[strand, np.minimum(pieces + 2, path.shape[1] - 1)]
@@ -175,7 +176,7 @@ def hair(surface: Surface, rng: np.random.Generator, seed: int, count: int, styl
     width = 0.00072 + 0.00035 * (1 - layer[strand])
     scale = np.stack([0.46 * length + 0.0004, width * (1 - 0.45 * along**3), 0.5 * width], axis=1)
     tangent = unit(stop - start)
-    return splats(
+    strands = splats(
         _anchors(surface, roots.position)[strand],
         middle,
         unit(normal + 0.25 * rng.normal(size=normal.shape)),
@@ -183,8 +184,25 @@ def hair(surface: Surface, rng: np.random.Generator, seed: int, count: int, styl
         shade,
         tangent=tangent,
         opacity=0.93 - 0.25 * along**4,
-        gloss=0.0,
     )
+    return join([fine, strands])
+
+
+def _baby_hairs(surface: Surface, rng: np.random.Generator, seed: int, style: HairStyle) -> Splats:
+    """Short thin hairs along the hairline of the face, so that it does not end like a cap."""
+    front = surface.region("skin") & (surface.centroids[:, 2] > 0.004) & (surface.centroids[:, 1] > 0.0)
+    points = surface.sample(front, 0.0009, rng)
+    share = scalp_share(points.position, seed)[:, 0]
+    points = points.take((share > 0.08) & (share < 0.97))
+    count = len(points)
+    side = np.where(points.position[:, 0] > style.part_front[0], 1.0, -1.0)
+    combed = _comb(points.position, side, style) + rng.normal(scale=0.18, size=(count, 3))
+    combed += np.array([0.0, 0.35, 0.0]) * smoothstep(np.abs(points.position[:, 0]), 0.05, 0.02)[:, None]
+    combed -= points.normal * (combed * points.normal).sum(axis=1, keepdims=True)
+    scale = np.stack([rng.uniform(0.0013, 0.0026, count), np.full(count, 0.00012), np.full(count, 0.00010)], axis=1)
+    lift = points.position + points.normal * 0.0008 + unit(combed) * scale[:, :1]
+    shade = np.array(style.root) * np.exp(rng.normal(0.35, 0.25, (count, 1)))
+    return splats(points.face_index, lift, points.normal, scale, shade, tangent=combed, opacity=0.6)
 
 
 def _pieces(path: Array, style: HairStyle, rng: np.random.Generator) -> tuple[Indices, Indices, Array]:

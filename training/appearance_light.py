@@ -11,13 +11,13 @@ __all__ = ["light", "to_srgb", "visibility"]
 _KEY = unit(np.array([-0.55, 0.62, 0.95]))
 _FILL = unit(np.array([0.9, 0.1, 0.6]))
 _RIM = unit(np.array([0.75, 0.5, -0.75]))
-_KEY_COLOUR = np.array([1.0, 0.95, 0.88]) * 1.02
+_KEY_COLOUR = np.array([1.0, 0.945, 0.87]) * 1.12
 _FILL_COLOUR = np.array([0.80, 0.90, 1.0]) * 0.26
 _RIM_COLOUR = np.array([0.9, 0.95, 1.0]) * 0.22
-_SKY = np.array([0.95, 0.98, 1.0]) * 0.44
+_SKY = np.array([0.95, 0.98, 1.0]) * 0.42
 _GROUND = np.array([1.0, 0.88, 0.80]) * 0.26
 _CELL = 0.0025
-_BIAS = 0.0035
+_BIAS = 0.0028
 
 
 def _directions(count: int) -> Array:
@@ -29,18 +29,21 @@ def _directions(count: int) -> Array:
     return np.stack([ring * np.cos(angle), z, ring * np.sin(angle)], axis=1)
 
 
-def visibility(points: Array, occluders: Array, direction: Array) -> Array:
-    """(N,) 1 where nothing of the occluders (M,3) lies between a point (N,3) and the far `direction`, else 0."""
+def visibility(points: Array, occluders: Array, direction: Array, cell: float = _CELL, bias: float = _BIAS) -> Array:
+    """(N,) 1 where nothing of the occluders (M,3) lies between a point (N,3) and the far `direction`, else 0.
+
+    A shadow map of `cell` metres; what lies less than `bias` metres before a point does not hide it.
+    """
     helper = np.array([0.0, 1.0, 0.0]) if abs(direction[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
     right = unit(np.cross(helper, direction))
     basis = np.stack([right, np.cross(direction, right)], axis=1)
     low = np.minimum(points.min(axis=0), occluders.min(axis=0)) @ basis - 0.5
-    grid = int(1.6 / _CELL)
+    grid = int(1.6 / cell)
     depth = np.full(grid * grid, -np.inf)
-    cells = ((occluders @ basis - low) / _CELL).astype(np.int64)
+    cells = ((occluders @ basis - low) / cell).astype(np.int64)
     np.maximum.at(depth, cells[:, 0] % grid * grid + cells[:, 1] % grid, occluders @ direction)
-    mine = ((points @ basis - low) / _CELL).astype(np.int64)
-    hidden = depth[mine[:, 0] % grid * grid + mine[:, 1] % grid] > points @ direction + _BIAS
+    mine = ((points @ basis - low) / cell).astype(np.int64)
+    hidden = depth[mine[:, 0] % grid * grid + mine[:, 1] % grid] > points @ direction + bias
     return np.asarray(1.0 - hidden)
 
 

@@ -9,7 +9,7 @@ from .appearance_surface import Array, Points, Splats, Surface, noise, smoothste
 
 __all__ = ["mouth", "skin"]
 
-_BASE = np.array([0.585, 0.345, 0.235])
+_BASE = np.array([0.615, 0.352, 0.232])
 _BLUSH = np.array([0.62, 0.255, 0.19])
 _PALE = np.array([0.63, 0.395, 0.26])
 _SHADOWED = np.array([0.42, 0.225, 0.175])
@@ -109,7 +109,7 @@ def skin(surface: Surface, rng: np.random.Generator, seed: int) -> list[Splats]:
         points = surface.sample(mask, spacing, rng, closed if lids else None)
         albedo = skin_albedo(points.position, seed)
         lip = _lip_share(surface, points)
-        albedo = _mix(albedo, _lips(points.position, seed), lip)
+        albedo = _mix(albedo, _lips(points.position, seed), lip) * _nostrils(points)
         width = np.full(len(points), 0.90 * spacing)
         if lids:
             width = np.clip(width / surface.stretch(points.face_index, closed), 0.5 * spacing, None)
@@ -120,7 +120,7 @@ def skin(surface: Surface, rng: np.random.Generator, seed: int) -> list[Splats]:
                 points.normal,
                 np.stack([width, width, 0.12 * width], axis=1),
                 albedo,
-                gloss=0.035 + 0.05 * lip[:, 0] + 0.05 * _oily(points.position),
+                gloss=0.045 + 0.10 * lip[:, 0] + 0.10 * _oily(points.position),
                 opacity=0.97,
             )
         )
@@ -153,6 +153,14 @@ def _under_skin(surface: Surface, rng: np.random.Generator, seed: int) -> Splats
     below = points.position - points.normal * 0.0017
     albedo = skin_albedo(points.position, seed)
     return splats(points.face_index, below, points.normal, (width, width, 0.1 * width), albedo, opacity=0.98)
+
+
+def _nostrils(points: Points) -> Array:
+    """(N,1) 1 on the outside, dark within the nostrils, which open downwards."""
+    x, y, z = points.position.T
+    oval = ((np.abs(x) - 0.0098) / 0.0036) ** 2 + ((z - 0.0795) / 0.0042) ** 2
+    down = smoothstep(-points.normal[:, 1], 0.15, 0.55) * (y < 0.0) * (y > -0.0150)
+    return np.asarray(1 - 0.88 * down * np.exp(-0.5 * oval**2))[:, None]
 
 
 def _oily(points: Array) -> Array:
@@ -192,7 +200,8 @@ def mouth(surface: Surface, rng: np.random.Generator, seed: int) -> list[Splats]
         points = surface.sample(front, 0.00072, rng)
         width = 0.00066
         albedo = _teeth(surface, points, region)
-        position = points.position + _TEETH_SHIFT[region]
+        middle = smoothstep(np.abs(points.position[:, 0]), 0.021, 0.008)[:, None]
+        position = points.position + _TEETH_SHIFT[region] * middle
         facing = unit(points.position * [1.0, 0.0, 1.0] - [0.0, 0.0, 0.020])
         parts.append(splats(points.face_index, position, facing, (width, width, 0.0001), albedo, glow=1.0))
     return parts

@@ -16,7 +16,7 @@ installed := $(VENV)/.installed
 bundle := demo.emotag/manifest.json
 native := CMakeLists.txt $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 # What decides the bundle's content besides the checkpoint.
-exporter := $(shell find export training -name '*.py') $(wildcard runtime/bundle*.py)
+exporter := $(wildcard export/*.py training/*.py runtime/bundle*.py runtime/manifest.py)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test lint types format wheel media sample clean

@@ -68,7 +68,7 @@ def write_bundle(
         raise OutputError(f"cannot write {output} ({error.strerror}): choose a folder you may write to") from error
     try:
         report = _fill(checkpoint, folder, options, progress, output)
-        os.chmod(folder, 0o755)  # mkdtemp makes it private
+        _publish(folder)
         _replace(folder, output)
     except OSError as error:
         raise OutputError(
@@ -105,6 +105,13 @@ def _fill(
     manifest["files"] = {path.name: _entry(path) for path in sorted(folder.iterdir())}
     (folder / "manifest.json").write_text(_json(manifest))
     return report
+
+
+def _publish(folder: Path) -> None:
+    """Give folder and files the usual modes: temporary folders and safetensors are made private."""
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def _replace(folder: Path, output: Path) -> None:

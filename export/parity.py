@@ -18,6 +18,7 @@ from ..runtime.manifest import AudioSpec, MotionSpec
 from ..runtime.motion import MotionNetwork
 from ..training.checkpoint import Checkpoint
 from ..training.grmn import Motion, token_windows
+from ..training.released_audio import released_windows, whole_file_tokens
 from ..training.wav2vec2 import StreamingWav2Vec2
 from .audio_graph import AudioStep
 from .graphs import Graph
@@ -89,6 +90,9 @@ def measure(
     if encoder is not None and audio_spec is not None:
         progress("audio parity")
         offline, streamed = _audio(by_name["audio"], encoder, folder, audio_spec, speech, report, checks, timings)
+        if checkpoint.kind == "released":
+            progress("streaming against whole-file features")
+            report["whole_file"] = whole_file_deviation(checkpoint, encoder, speech, offline)
     else:
         offline = streamed = recorded_tokens(checkpoint)
     progress("motion parity")
@@ -104,6 +108,34 @@ def recorded_tokens(checkpoint: Checkpoint) -> Float:
     past = checkpoint.motion.config.window_past
     windows: Float = checkpoint.cues["windows"]
     return windows[:, past : past + 2].reshape(-1, windows.shape[-1])
+
+
+@torch.no_grad()
+def whole_file_deviation(
+    checkpoint: Checkpoint, encoder: StreamingWav2Vec2, speech: Float, streamed: Float
+) -> dict[str, Any]:
+    """What streaming costs a released network, which was trained on features of the whole file at once.
+
+    Tokens, expression and jaw of both on the same speech: absolute differences, and their RMS relative to the
+    whole-file result's.
+    """
+    tokens = whole_file_tokens(encoder.model, speech)
+    count = min(len(tokens), len(streamed)) // 2 * 2
+    frames = count // 2 - checkpoint.motion.config.smooth_future
+    aus = torch.from_numpy(_aus(checkpoint, count // 2))
+    recorded = torch.from_numpy(released_windows(tokens[:count]))
+    wanted = checkpoint.motion(recorded, aus, checkpoint.identity)
+    found = reference_motion(checkpoint, streamed[:count])
+    result: dict[str, Any] = {"tokens": _relative(tokens[:count], streamed[:count])}
+    for name in ("expression", "jaw"):
+        result[name] = _relative(getattr(wanted, name)[:frames].numpy(), found[name][:frames])
+    return result
+
+
+def _relative(wanted: Float, found: Float) -> dict[str, float]:
+    gap = Difference.of(wanted, found)
+    error = float(np.sqrt(np.mean((wanted - found) ** 2)))
+    return {**asdict(gap), "relative_rms": error / max(gap.rms, 1e-6)}
 
 
 def _audio(
@@ -235,9 +267,7 @@ def _end_to_end(wanted: dict[str, Float], found: dict[str, Float]) -> dict[str, 
     """What the shipped pair of graphs makes of the audio, against PyTorch's offline definition of both."""
     result: dict[str, Any] = {"jaw_correlation": _correlation(wanted["jaw"][:, 0], found["jaw"][:, 0])}
     for name in ("expression", "jaw"):
-        gap = Difference.of(wanted[name], found[name])
-        error = float(np.sqrt(np.mean((wanted[name] - found[name]) ** 2)))
-        result[name] = {**asdict(gap), "relative_rms": error / max(gap.rms, 1e-6)}
+        result[name] = _relative(wanted[name], found[name])
     return result
 
 

@@ -27,7 +27,8 @@ from emotag.runtime.errors import CheckpointError, ExportError, OutputError
 from emotag.runtime.graphs import Graph as Session
 from emotag.runtime.manifest import AudioSpec
 from emotag.training.checkpoint import Checkpoint, load_checkpoint
-from emotag.training.grmn import token_windows
+from emotag.training.grmn import GRMN, token_windows
+from emotag.training.released_audio import whole_file_tokens
 from emotag.training.wav2vec2 import StreamingConfig
 from tests import tiny
 from tests.test_networks import DEFINITIONS, definition
@@ -174,6 +175,20 @@ def test_int8_is_measured_against_fp32_and_smaller(checkpoint: Checkpoint, bundl
     assert any(check["name"].startswith("int8 against fp32") for check in report["checks"])
     small, large = ((path / "motion.onnx").stat().st_size for path in (tmp_path / "q.emotag", bundle))
     assert small < large
+
+
+def test_the_cost_of_streaming_a_released_network_is_measured() -> None:
+    """Its features were of the whole file: the report says how far the streamed ones are off, and what that does."""
+    config = replace(tiny.network().config, window_past=8, window_future=8, smooth_past=4, smooth_future=3)
+    torch.manual_seed(0)
+    made = replace(tiny.checkpoint(), motion=GRMN(config).eval(), kind="released")
+    assert made.encoder is not None
+    found = parity.whole_file_deviation(made, made.encoder, SPEECH, made.encoder.extract(SPEECH))
+    assert 0 < found["tokens"]["relative_rms"] < 2
+    assert 0 < found["jaw"]["mean"] <= found["jaw"]["max"]
+    whole = whole_file_tokens(made.encoder.model, SPEECH)
+    same = parity.whole_file_deviation(made, made.encoder, SPEECH, whole)
+    assert same["tokens"]["max"] == 0 and same["expression"]["max"] < 1e-5
 
 
 @pytest.mark.usefixtures("reuse")

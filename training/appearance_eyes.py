@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from .appearance_surface import Array, Splats, Surface, noise, smoothstep, splats, unit
 
@@ -88,6 +90,19 @@ def _catch_lights(
     )
 
 
+def _upper_lid(surface: Surface, region: str) -> Array:
+    """(F,) 1 for the faces of the higher of a region's two lash strips, else 0."""
+    faces = surface.faces[surface.region(region)]
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    size = len(surface.vertices)
+    label = connected_components(coo_matrix((np.ones(len(edges)), edges.T), shape=(size, size)), directed=False)[1]
+    strips = np.unique(label[faces[:, 0]])
+    heights = [surface.vertices[label == strip, 1].mean() for strip in strips]
+    upper = np.zeros(len(surface.faces))
+    upper[label[surface.faces[:, 0]] == strips[int(np.argmax(heights))]] = 1.0
+    return upper
+
+
 def lashes(surface: Surface, rng: np.random.Generator) -> list[Splats]:
     """Lashes along MakeHuman's lash strips, so they follow the lids; long above, faint below."""
     joints = surface.head.joint_regressor.astype(np.float64) @ surface.vertices
@@ -98,7 +113,7 @@ def lashes(surface: Surface, rng: np.random.Generator) -> list[Splats]:
         reach = np.linalg.norm(away, axis=1)
         plane = surface.face_normals[points.face_index]
         direction = unit(away - plane * (away * plane).sum(axis=1, keepdims=True))
-        upper = smoothstep(points.position[:, 1], 0.0275, 0.0300)
+        upper = _upper_lid(surface, region)[points.face_index]
         fade = smoothstep(reach, 0.0205, 0.0165)
         parts.append(
             splats(
@@ -108,7 +123,7 @@ def lashes(surface: Surface, rng: np.random.Generator) -> list[Splats]:
                 (0.00085, 0.00011, 0.00008),
                 _LASH,
                 tangent=direction + rng.normal(scale=0.12, size=direction.shape),
-                opacity=(0.18 + 0.62 * upper) * (0.35 + 0.65 * fade),
+                opacity=(0.07 + 0.73 * upper) * (0.35 + 0.65 * fade),
                 glow=1.0,
             )
         )

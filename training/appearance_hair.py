@@ -28,15 +28,15 @@ class HairStyle:
     end_height: float = -0.058
     volume: float = 0.0125
     step: float = 0.006
-    root: tuple[float, float, float] = (0.020, 0.0115, 0.0075)
-    tip: tuple[float, float, float] = (0.075, 0.040, 0.022)
+    root: tuple[float, float, float] = (0.026, 0.0148, 0.0094)
+    tip: tuple[float, float, float] = (0.088, 0.047, 0.026)
     brow: tuple[float, float, float] = (0.040, 0.024, 0.016)
 
 
 def scalp_share(points: Array, seed: int) -> Array:
     """(N,1) 0 on bare skin, 1 under hair, with an uneven edge of a few millimetres."""
     line = np.interp(points[:, 2], _LINE_Z, _LINE_Y)
-    above = points[:, 1] - line + 0.0020 * noise(points, 0.007, seed + 30) + 0.0005 * noise(points, 0.002, seed + 31)
+    above = points[:, 1] - line + 0.0011 * noise(points, 0.012, seed + 30) + 0.0004 * noise(points, 0.003, seed + 31)
     return smoothstep(above, -0.003, 0.005)[:, None]
 
 
@@ -108,18 +108,20 @@ def _grow(
 ) -> tuple[Array, Array, Array]:
     """Strands (S,T,3), the normals below them (S,T,3) and their layer 0…1 (S,): inside to outside."""
     layer = rng.random(len(roots)) ** 0.8
+    front = smoothstep(roots[:, 2], 0.0, 0.04) * smoothstep(np.abs(roots[:, 0]), 0.07, 0.04)
+    rise = style.volume * layer * (1 - 0.75 * front)
     point = roots + normals * 0.0012
     front, back = np.array(style.part_front), np.array(style.part_back)
     parting = front[0] + (roots[:, 2] - front[2]) * (back[0] - front[0]) / (back[2] - front[2])
     side = np.where(roots[:, 0] > parting, 1.0, -1.0)
-    direction = unit(0.25 * normals + _comb(roots, side, style))
+    direction = unit(0.05 * normals + _comb(roots, side, style))
     path, below = [point], [normals]
     wander = rng.normal(scale=0.07, size=roots.shape)
     for step in range(int(0.24 / style.step)):
         growth = min(1.0, step * style.step / 0.024)
         behind = smoothstep(point[:, 1] - np.interp(point[:, 2], _LINE_Z, _LINE_Y), 0.0, 0.030)
-        flat = 1.0 - 0.55 * smoothstep(point[:, 1], 0.085, 0.125)
-        height = 0.0018 + style.volume * layer * growth * flat * np.where(point[:, 2] > 0.0, behind, 1.0)
+        flat = 1.0 - 0.45 * smoothstep(point[:, 1], 0.085, 0.125)
+        height = 0.0018 + rise * growth * flat * np.where(point[:, 2] > 0.0, behind, 1.0)
         inward = np.stack([-point[:, 0], np.zeros(len(point)), -(point[:, 2] + 0.035)], axis=1)
         curl = smoothstep(point[:, 1], -0.015, -0.055)[:, None]
         hangs = np.maximum(smoothstep(np.abs(point[:, 0]), 0.030, 0.060), smoothstep(point[:, 2], 0.0, -0.06))
@@ -143,7 +145,7 @@ def _grow(
 
 def _smooth(path: Array) -> Array:
     """Strands (S,T,3) without the kinks of the surface's samples; roots stay."""
-    for _ in range(4):
+    for _ in range(10):
         path[:, 1:-1] = 0.25 * path[:, :-2] + 0.5 * path[:, 1:-1] + 0.25 * path[:, 2:]
     return path
 

@@ -138,10 +138,10 @@ def _flatten_ears(surface: Surface, points: Points) -> Array:
 def _under_skin(surface: Surface, rng: np.random.Generator, seed: int) -> Splats:
     """A coarse layer below the face, so that nothing dark shows between surfels where an expression stretches it."""
     centre, normal = surface.centroids, surface.face_normals
-    lips = cKDTree(centre[surface.region("lips", "mouth")])
+    openings = cKDTree(centre[surface.region("lips", "mouth", "eyelids")])
     face = (
         surface.region("skin")
-        & (lips.query(centre)[0] > 0.006)
+        & (openings.query(centre)[0] > 0.007)
         & (centre[:, 2] > 0.012)
         & (centre[:, 1] > -0.085)
         & (centre[:, 1] < 0.105)
@@ -150,7 +150,7 @@ def _under_skin(surface: Surface, rng: np.random.Generator, seed: int) -> Splats
     spacing = 0.0027
     points = surface.sample(face & ~nostril, spacing, rng)
     width = 0.9 * spacing
-    below = points.position - points.normal * 0.0017
+    below = points.position - points.normal * 0.0014
     albedo = skin_albedo(points.position, seed)
     return splats(points.face_index, below, points.normal, (width, width, 0.1 * width), albedo, opacity=0.98)
 
@@ -238,4 +238,5 @@ def _teeth(surface: Surface, points: Points, region: str) -> Array:
         enamel * (1 - 0.25 * smoothstep(upward * (points.position[:, 1] - _GUM_LINE[region]), -0.004, 0.0))[:, None]
     )
     front = (0.10 + 0.90 * smoothstep(points.position[:, 2], 0.030, 0.064))[:, None]
+    front = front * (1 - 0.78 * smoothstep(np.abs(points.position[:, 0]), 0.012, 0.022))[:, None]
     return np.asarray(_mix(enamel, _GUM, gum) * front)

@@ -33,9 +33,9 @@ void accumulate(int32_t* counts, size_t buckets, int parts) {
 
 int32_t* counts_of(Frame& frame, int part) { return frame.cursors.data() + (static_cast<size_t>(part) << kMaxDigitBits); }
 
-uint64_t with_tiles(const Frame& frame, uint32_t record) {
+uint64_t with_tiles(const TileRect* rects, uint32_t record) {
   uint32_t tiles;
-  std::memcpy(&tiles, &frame.rects[record], sizeof tiles);
+  std::memcpy(&tiles, rects + record, sizeof tiles);
   return static_cast<uint64_t>(tiles) << 32 | record;
 }
 
@@ -52,9 +52,11 @@ void gather_items(Frame& frame, Pool& pool, uint32_t nearest) {
   pool.run(chunks, [&](int chunk) {
     int to = 0;
     for (int c = 0; c < chunk; ++c) to += frame.visible[c];
-    const int first = chunk * kProjectChunk;
-    for (int i = first; i < first + frame.visible[chunk]; ++i)
-      frame.items[to++] = static_cast<uint64_t>(frame.depths[i] - nearest) << 32 | static_cast<uint32_t>(i);
+    const int first = chunk * kProjectChunk, count = frame.visible[chunk];
+    const uint32_t* const depths = frame.depths.data() + first;
+    uint64_t* const items = frame.items.data() + to;
+    for (int i = 0; i < count; ++i)
+      items[i] = static_cast<uint64_t>(depths[i] - nearest) << 32 | static_cast<uint32_t>(first + i);
   });
 }
 
@@ -63,18 +65,18 @@ void radix_pass(Frame& frame, Pool& pool, Digits digits, int parts, bool last) {
   pool.run(parts, [&](int part) {
     int32_t* counts = counts_of(frame, part);
     std::fill(counts, counts + digits.buckets(), 0);
-    const int end = begin_of(part + 1, parts, frame.sorted_count);
-    for (int i = begin_of(part, parts, frame.sorted_count); i < end; ++i) ++counts[digits.of(frame.items[i])];
+    const uint64_t* const end = frame.items.data() + begin_of(part + 1, parts, frame.sorted_count);
+    for (const uint64_t* item = frame.items.data() + begin_of(part, parts, frame.sorted_count); item < end; ++item)
+      ++counts[digits.of(*item)];
   });
   accumulate(frame.cursors.data(), digits.buckets(), parts);
   pool.run(parts, [&](int part) {
     int32_t* to = counts_of(frame, part);
-    const int end = begin_of(part + 1, parts, frame.sorted_count);
-    for (int i = begin_of(part, parts, frame.sorted_count); i < end; ++i) {
-      const uint64_t item = frame.items[i];
-      uint64_t& place = frame.spare[to[digits.of(item)]++];
-      place = last ? with_tiles(frame, static_cast<uint32_t>(item)) : item;
-    }
+    uint64_t* const spare = frame.spare.data();
+    const TileRect* const rects = frame.rects.data();
+    const uint64_t* const end = frame.items.data() + begin_of(part + 1, parts, frame.sorted_count);
+    for (const uint64_t* item = frame.items.data() + begin_of(part, parts, frame.sorted_count); item < end; ++item)
+      spare[to[digits.of(*item)]++] = last ? with_tiles(rects, static_cast<uint32_t>(*item)) : *item;
   });
   std::swap(frame.items, frame.spare);
 }
@@ -86,11 +88,11 @@ struct TileTable {
 };
 
 // Number of a part's Gaussians on each tile, by a two-dimensional difference array.
-void count_tiles(const Frame& frame, const TileTable& table, int begin, int end, int32_t* cells) {
+void count_tiles(const uint64_t* item, const uint64_t* end, const TileTable& table, int32_t* cells) {
   std::fill(cells, cells + table.cells(), 0);
   const int w = table.columns;
-  for (int i = begin; i < end; ++i) {
-    const TileRect r = tiles_of(frame.items[i]);
+  for (; item < end; ++item) {
+    const TileRect r = tiles_of(*item);
     ++cells[r.y0 * w + r.x0];
     --cells[r.y0 * w + r.x1 + 1];
     --cells[(r.y1 + 1) * w + r.x0];
@@ -107,14 +109,14 @@ void count_tiles(const Frame& frame, const TileTable& table, int begin, int end,
 
 // Appends records to the lists of their tiles. Most are up to three tiles wide: for them every row writes three times
 // without a branch, to a place of no meaning where the tile is not touched.
-void write_lists(Frame& frame, const TileTable& table, int begin, int end, int32_t* cursors, int32_t nowhere) {
-  int32_t* list = frame.list.data();
-  for (int i = begin; i < end; ++i) {
-    const int32_t record = static_cast<int32_t>(frame.items[i]);
-    const TileRect r = tiles_of(frame.items[i]);
+void write_lists(const uint64_t* item, const uint64_t* end, int columns, int32_t* cursors, int32_t nowhere,
+                 int32_t* list) {
+  for (; item < end; ++item) {
+    const int32_t record = static_cast<int32_t>(*item);
+    const TileRect r = tiles_of(*item);
     const int more = r.x1 - r.x0;
-    int32_t* row = cursors + r.y0 * table.columns + r.x0;
-    for (int y = r.y0; y <= r.y1; ++y, row += table.columns) {
+    int32_t* row = cursors + r.y0 * columns + r.x0;
+    for (int y = r.y0; y <= r.y1; ++y, row += columns) {
       if (more > 2) {
         for (int x = 0; x <= more; ++x) list[row[x]++] = record;
         continue;
@@ -151,9 +153,9 @@ void sort_by_depth(Frame& frame, Pool& pool) {
 void bin_to_tiles(Frame& frame, Pool& pool) {
   const int parts = pool.threads(), tiles_x = frame.view.tiles_x(), tiles_y = frame.view.tiles_y();
   const TileTable table = {tiles_x + kMarginColumns, tiles_y + 1};
-  const auto part_begin = [&](int part) { return begin_of(part, parts, frame.sorted_count); };
+  const auto items_of = [&](int part) { return frame.items.data() + begin_of(part, parts, frame.sorted_count); };
   const auto cells_of = [&](int part) { return frame.cursors.data() + part * table.cells(); };
-  pool.run(parts, [&](int part) { count_tiles(frame, table, part_begin(part), part_begin(part + 1), cells_of(part)); });
+  pool.run(parts, [&](int part) { count_tiles(items_of(part), items_of(part + 1), table, cells_of(part)); });
   int64_t pairs = 0;
   for (int y = 0; y < tiles_y; ++y)
     for (int x = 0; x < tiles_x; ++x) {
@@ -171,7 +173,7 @@ void bin_to_tiles(Frame& frame, Pool& pool) {
     frame.list.reset(static_cast<size_t>(pairs + pairs / 4) + parts + kListMargin);
   pool.run(parts, [&](int part) {
     const int32_t nowhere = static_cast<int32_t>(pairs) + part;
-    write_lists(frame, table, part_begin(part), part_begin(part + 1), cells_of(part), nowhere);
+    write_lists(items_of(part), items_of(part + 1), table.columns, cells_of(part), nowhere, frame.list.data());
   });
 }
 

@@ -25,18 +25,6 @@ struct alignas(64) Group {
   uint64_t hits[kBlocksInTile];  // bit i: Gaussian i of the group touches the block
 };
 
-// Sets bits [at, at + width) of a cleared word; whole bytes where the width allows.
-template <class F>
-static EMOTAG_INLINE void put_hits(uint64_t* word, int at, unsigned hits) {
-  if constexpr (F::width == 16) {
-    reinterpret_cast<uint16_t*>(word)[at / 16] = static_cast<uint16_t>(hits);
-  } else if constexpr (F::width == 8) {
-    reinterpret_cast<uint8_t*>(word)[at / 8] = static_cast<uint8_t>(hits);
-  } else {
-    *word |= static_cast<uint64_t>(hits) << at;
-  }
-}
-
 // The blocks that one vector of ellipses touches, as bits from `at` on in group->hits. For each strip of four rows the
 // ellipse's x-interval is exact: its ends are at the ellipse's own extremes, or at the strip's edge nearest to them.
 template <class F>
@@ -59,7 +47,7 @@ static EMOTAG_INLINE void find_hits(const F* r, float x, float y, int at, unsign
 #pragma GCC unroll 4
     for (int column = 0; column < kTileBlocks; ++column) {
       const unsigned hit = bits(both(right >= F(column * 4.0f), left <= F(column * 4.0f) + side)) & reached;
-      put_hits<F>(&group->hits[row * kTileBlocks + column], at, hit);
+      group->hits[row * kTileBlocks + column] |= static_cast<uint64_t>(hit) << at;
     }
   }
 }

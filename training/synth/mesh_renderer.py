@@ -1,0 +1,225 @@
+"""Pictures of a figure: a textured mesh, z-buffered, smooth shaded, antialiased by supersampling. No Gaussians here.
+
+Colour is made on a grid `supersample` times finer and averaged in linear light. Depth, normals and triangles are
+those at the centre of each pixel of the picture itself, so that they are exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...plugins.camera import Camera
+from .atlas import SIZE
+from .figure import Figure, light_share, vertex_normals
+from .hair import STRANDS
+from .light import Lighting, irradiance, to_srgb
+from .noise import Doubles
+from .raster import Fragments, Visible, rasterize
+
+__all__ = ["Drawing", "Geometry", "MeshRenderer", "geometry_of"]
+
+Floats = NDArray[np.float32]
+
+_CORNEA = 240.0
+_SKIN_SHINE = 22.0
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """What lies at the pixel centres."""
+
+    depth: Floats
+    """(H,W) metres along the camera's z; 0 where nothing is"""
+    normals: Floats
+    """(H,W,3) unit, camera space in OpenCV axes (x right, y down, z forward); 0 where nothing is"""
+    face: NDArray[np.int32]
+    """(H,W) triangle, -1 where nothing is"""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """One frame."""
+
+    rgb: NDArray[np.uint8]
+    """(H,W,3) sRGB over the background"""
+    mask: NDArray[np.uint8]
+    """(H,W) cover of the figure, 255 = all of the pixel"""
+    geometry: Geometry
+    """of the head and its hair; triangles from `figure.head_faces` on are hair"""
+
+
+def geometry_of(points: Doubles, normals: Doubles, faces: NDArray[np.int32], seen: Visible, camera: Camera) -> Geometry:
+    """Depth, smooth normals and triangles of what is visible.
+
+    Args:
+        points: (V,3) world.
+        normals: (V,3) world, unit, of the vertices.
+        faces: (F,3).
+        seen: at the camera's own size.
+    """
+    fragments = seen.fragments
+    turned = (normals @ camera.view[:3, :3].T).astype(np.float32)
+    mixed = _mixed(turned, faces[fragments.face], fragments.bary)
+    mixed /= np.maximum(np.sqrt(np.einsum("nc,nc->n", mixed, mixed)), 1e-9)[:, None]
+    return Geometry(
+        depth=np.asarray(seen.picture(fragments.depth), np.float32),
+        normals=np.asarray(seen.picture(mixed), np.float32),
+        face=np.asarray(seen.picture(fragments.face, -1), np.int32),
+    )
+
+
+class MeshRenderer:
+    """Draws one figure under one light.
+
+    Args:
+        figure: whom.
+        lighting: the clip's light; its shadows are those of the head at rest.
+        background: (H,W,3) linear, the picture's size.
+        supersample: samples per pixel along each axis.
+    """
+
+    def __init__(self, figure: Figure, lighting: Lighting, background: Floats, supersample: int = 2) -> None:
+        self.figure, self.lighting, self.background = figure, lighting, background
+        self.supersample = supersample
+        self._key_seen = light_share(figure, figure.template, lighting.key)
+        inner = figure.head.weights[:, 3:].sum(axis=1) > 0.5
+        self._key_seen[inner] = 0.6  # an eyeball turns, its shadow does not
+        # Shut at rest, the mouth would have no light at all; it is as open to the key as to the surroundings.
+        mouth = figure.mouth_vertex
+        self._key_seen[mouth] = 0.75 * figure.ambient[mouth]
+        self._wrap = np.where(figure.cover < 1.9, 0.55, 0.22)
+        self._is_hair = np.arange(len(figure.head.faces)) >= figure.head_faces
+
+    def draw(self, points: Doubles, camera: Camera) -> Drawing:
+        """One frame of posed vertices (V,3), `figure.vertices`."""
+        figure = self.figure
+        normals = vertex_normals(points, figure.head.faces)
+        seen = self._rasterize(points, camera)
+        geometry = geometry_of(points, normals, figure.head.faces, seen, camera)
+        fine = self._rasterize(points, _finer(camera, self.supersample))
+        colour = self._shade(points, normals, fine.fragments, camera)
+        side = self.supersample
+        total = np.zeros((fine.height * fine.width, 4), np.float32)
+        total[fine.fragments.pixel, :3] = np.minimum(colour, 4)
+        total[fine.fragments.pixel, 3] = 1
+        grid = total.reshape(camera.height, side, camera.width, side, 4)
+        mean = np.zeros((camera.height, camera.width, 4), np.float32)
+        for i in range(side):
+            for j in range(side):
+                mean += grid[:, i, :, j]
+        mean /= side * side
+        rgb = to_srgb(mean[..., :3] + (1 - mean[..., 3:]) * self.background)
+        return Drawing(
+            rgb=np.rint(rgb * 255).astype(np.uint8),
+            mask=np.rint(mean[..., 3] * 255).astype(np.uint8),
+            geometry=geometry,
+        )
+
+    def _rasterize(self, points: Doubles, camera: Camera) -> Visible:
+        figure = self.figure
+        cut_out = self._is_hair | figure.lash
+        return rasterize(points, figure.head.faces, camera, figure.two_sided, cut_out, self._is_there)
+
+    def _is_there(self, fragments: Fragments) -> NDArray[np.bool_]:
+        """Which fragments the cut-outs of hair and lashes leave."""
+        hair = self._is_hair[fragments.face]
+        there = np.empty(len(hair), bool)
+        for chosen, lookup in ((hair, self._strand_there), (~hair, self._lash_there)):
+            index = np.flatnonzero(chosen)
+            there[index] = lookup(fragments.take(index))
+        return there
+
+    def _strand_there(self, fragments: Fragments) -> NDArray[np.bool_]:
+        corners = self.figure.head.faces[fragments.face]
+        cover = _mixed(self.figure.cover, corners, fragments.bary)
+        row, column = self._strand_texel(fragments)
+        return np.asarray(self.figure.cut[row, column] < cover)
+
+    def _lash_there(self, fragments: Fragments) -> NDArray[np.bool_]:
+        return np.asarray(self.figure.lash_cut[self._texel(fragments)])
+
+    def _coordinates(self, fragments: Fragments) -> Floats:
+        uv = self.figure.uv[fragments.face]
+        return np.asarray(sum(fragments.bary[:, corner, None] * uv[:, corner] for corner in range(3)))
+
+    def _texel(self, fragments: Fragments) -> NDArray[np.int32]:
+        at = np.rint(self._coordinates(fragments)).astype(np.int32)
+        np.clip(at, 0, SIZE - 1, out=at)
+        return np.asarray(at[:, 1] * SIZE + at[:, 0])
+
+    def _strand_texel(self, fragments: Fragments) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        at = np.floor(self._coordinates(fragments)).astype(np.int32)
+        return at[:, 1] % STRANDS[0], at[:, 0] % STRANDS[1]
+
+    def _shade(self, points: Doubles, normals: Doubles, fragments: Fragments, camera: Camera) -> Floats:
+        """(N,3) linear colour. Light is a matter of vertices, the mesh is fine; texture and eyes of fragments."""
+        figure = self.figure
+        light = irradiance(normals, figure.ambient, self._key_seen, self.lighting, self._wrap)
+        shine = self._shine(points, normals, camera)
+        at_vertex = np.concatenate([light, shine[:, None]], axis=1).astype(np.float32)
+        corners = figure.head.faces[fragments.face]
+        mixed = _mixed(at_vertex, corners, fragments.bary)
+        hair = self._is_hair[fragments.face]
+        skin = np.flatnonzero(~hair)
+        paint = np.empty((len(corners), 4), np.float32)
+        paint[skin] = figure.atlas[self._texel(fragments.take(skin))]
+        strands = np.flatnonzero(hair)
+        if len(strands):
+            row, column = self._strand_texel(fragments.take(strands))
+            paint[strands, :3] = figure.strands[row, column]
+            paint[strands, 3] = 0.03 + 0.12 * paint[strands, :3].mean(axis=1)
+        colour = paint[:, :3] * mixed[:, :3] + (paint[:, 3] * mixed[:, 3])[:, None]
+        eyes = np.flatnonzero(figure.eyeball[fragments.face])
+        if len(eyes):
+            colour[eyes] += self._cornea(points, normals, fragments.take(eyes), camera)
+        return np.asarray(colour, np.float32)
+
+    def _shine(self, points: Doubles, normals: Doubles, camera: Camera) -> Doubles:
+        """(V,) broad highlight of the key, half-vector."""
+        toward = _eye_of(camera) - points
+        toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+        half = toward + self.lighting.key
+        half /= np.linalg.norm(half, axis=1, keepdims=True)
+        cosine = np.clip((normals * half).sum(axis=1), 0, 1)
+        return np.asarray(cosine**_SKIN_SHINE * self._key_seen * 3.0 * np.where(self.figure.eyeball_vertex, 0, 1))
+
+    def _cornea(self, points: Doubles, normals: Doubles, fragments: Fragments, camera: Camera) -> Floats:
+        """(N,3) catch-lights of key and fill on the wet eye."""
+        corners = self.figure.head.faces[fragments.face]
+        normal = (normals[corners] * fragments.bary[:, :, None]).sum(axis=1)
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+        toward = _eye_of(camera) - (points[corners] * fragments.bary[:, :, None]).sum(axis=1)
+        toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+        total = np.zeros((len(normal), 3))
+        for direction, colour in ((self.lighting.key, 2.6), (self.lighting.fill, 0.35)):
+            half = toward + direction
+            half /= np.linalg.norm(half, axis=1, keepdims=True)
+            total += colour * np.clip((normal * half).sum(axis=1), 0, 1)[:, None] ** _CORNEA
+        return total.astype(np.float32)
+
+
+def _mixed(values: Floats, corners: NDArray[np.int32], bary: Floats) -> Floats:
+    """Vertex values (V,…) at fragments: corners (N,3), shares (N,3)."""
+    shares = bary if values.ndim == 1 else bary[:, :, None]
+    return np.asarray(sum(np.take(values, corners[:, corner], axis=0) * shares[:, corner] for corner in range(3)))
+
+
+def _finer(camera: Camera, times: int) -> Camera:
+    """The same view with `times` samples per pixel along each axis, evenly inside each pixel."""
+    return Camera(
+        camera.view,
+        camera.fx * times,
+        camera.fy * times,
+        camera.cx * times,
+        camera.cy * times,
+        camera.width * times,
+        camera.height * times,
+    )
+
+
+def _eye_of(camera: Camera) -> Doubles:
+    """(3,) the camera's place in the world."""
+    return np.asarray(-camera.view[:3, :3].T @ camera.view[:3, 3])

@@ -11,7 +11,19 @@ from scipy.spatial.transform import Rotation
 
 from .head import HeadModel
 
-__all__ = ["Array", "Indices", "Splats", "Surface", "even_subset", "join", "noise", "smoothstep", "unit"]
+__all__ = [
+    "Array",
+    "Indices",
+    "Points",
+    "Splats",
+    "Surface",
+    "even_subset",
+    "join",
+    "noise",
+    "smoothstep",
+    "splats",
+    "unit",
+]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]

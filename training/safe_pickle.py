@@ -12,17 +12,16 @@ from __future__ import annotations
 import ast
 import io
 import pickle
-import re
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..runtime.errors import CheckpointError
+from .safe_pickle_standins import ALLOWED, ArrayStandIn, ChumpyStandIn, DtypeStandIn, ObjectStandIn
 
 __all__ = ["load_object_npz", "load_pickle", "read_bytes"]
 
@@ -30,163 +29,6 @@ MAX_BYTES = 1 << 29
 """Largest file, and largest sum of the arrays in it, that is read: FLAME's own pickles have 0.1 of it."""
 _MAX_DEPTH = 32
 _MAX_ENTRIES = 1 << 20
-_DTYPE = re.compile(r"\??|b1|O8?|[iu][1248]|f[248]|c(8|16)|[SU][0-9]{1,6}")
-
-
-class _Sealed(type):
-    """A class that a pickle's BUILD opcode cannot alter for the files read after it."""
-
-    def __setattr__(cls, name: str, value: object) -> NoReturn:
-        raise pickle.UnpicklingError(f"attribute {name} of a type may not be set")
-
-
-class _Dtype(metaclass=_Sealed):
-    """Stand-in of `numpy.dtype`: the type's code, and its byte order once its state arrives."""
-
-    __slots__ = ("code", "order")
-
-    def __init__(self, code: object = "", *_flags: object) -> None:
-        self.code = code.decode("latin1") if isinstance(code, bytes) else code
-        self.order = "="
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        if len(state) > 4 and (state[2] is not None or state[3] is not None or state[4] is not None):
-            raise pickle.UnpicklingError("arrays of records are not supported")
-        order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
-        self.order = order if order in ("<", ">") else "="
-
-    def resolve(self) -> np.dtype[Any]:
-        if not isinstance(self.code, str) or not self.code or not _DTYPE.fullmatch(self.code):
-            raise pickle.UnpicklingError(f"array type {self.code!r} is not supported")
-        return np.dtype(self.order + self.code if self.order != "=" and self.code[0] not in "?O" else self.code)
-
-
-class _Array(metaclass=_Sealed):
-    """Stand-in of an array: `numpy._reconstruct(ndarray, (0,), b"b")`, then its state."""
-
-    __slots__ = ("data", "dtype", "fortran", "shape")
-    shape: object
-    dtype: object
-    fortran: object
-    data: object
-
-    def __new__(cls, *_arguments: object) -> Any:
-        made = super().__new__(cls)
-        made.shape = made.dtype = made.fortran = made.data = None
-        return made
-
-    def __init__(self, *_arguments: object) -> None:
-        """NEWOBJ calls only `__new__`, REDUCE both."""
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        self.shape, self.dtype, self.fortran, self.data = state[-4:]
-
-
-class _FromBuffer(metaclass=_Sealed):
-    """`numpy._core.numeric._frombuffer(buffer, dtype, shape, order)`, how protocol 5 holds an array."""
-
-    def __new__(cls, data: object, dtype: object, shape: object, order: object = "C", *_rest: object) -> Any:
-        array = _Array()
-        array.__setstate__((shape, dtype, order == "F", data))
-        return array
-
-
-class _Scalar(metaclass=_Sealed):
-    """`numpy.scalar(dtype, bytes)` as an array without axes."""
-
-    def __new__(cls, dtype: object, data: object = b"") -> Any:
-        array = _Array()
-        array.__setstate__(((), dtype, False, data))
-        return array
-
-
-class _Encode(metaclass=_Sealed):
-    """`codecs.encode(text, "latin1")`, how protocols 0-2 hold bytes."""
-
-    def __new__(cls, text: object = "", encoding: object = "latin1") -> Any:
-        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError("only latin1 text can be turned into bytes")
-        return text.encode("latin1")
-
-
-class _NoBytes(metaclass=_Sealed):
-    """`bytes()`, how protocol 2 holds empty bytes."""
-
-    def __new__(cls) -> Any:
-        return b""
-
-
-class _Object(metaclass=_Sealed):
-    """Stand-in of an instance: what the pickle gives it as state, never its code."""
-
-    __slots__ = ("state",)
-    state: dict[object, object]
-    kind: ClassVar[str] = "object"
-
-    def __new__(cls, *_arguments: object) -> Any:
-        made = super().__new__(cls)
-        made.state = {}
-        return made
-
-    def __init__(self, *_arguments: object) -> None:
-        """NEWOBJ calls only `__new__`, REDUCE both."""
-
-    def __setstate__(self, state: object) -> None:
-        parts = state if isinstance(state, tuple) else (state,)
-        for part in parts:
-            if isinstance(part, dict):
-                self.state.update(part)
-
-
-class _Chumpy(_Object):
-    kind: ClassVar[str] = "chumpy"
-
-
-class _Csc(_Object):
-    kind: ClassVar[str] = "csc"
-
-
-class _Csr(_Object):
-    kind: ClassVar[str] = "csr"
-
-
-class _Coo(_Object):
-    kind: ClassVar[str] = "coo"
-
-
-class _Reconstructor(metaclass=_Sealed):
-    """`copyreg._reconstructor(class, object, None)`, how protocols 0 and 1 make an instance."""
-
-    def __new__(cls, kind: object, *_rest: object) -> Any:
-        if not (isinstance(kind, type) and issubclass(kind, _Object)):
-            raise pickle.UnpicklingError("only stand-ins can be made")
-        return kind()
-
-
-def _allowed() -> dict[tuple[str, str], Any]:
-    names: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Dtype,
-        ("collections", "OrderedDict"): OrderedDict,
-        ("_codecs", "encode"): _Encode,
-    }
-    for core in ("numpy.core", "numpy._core"):
-        names[(core + ".multiarray", "_reconstruct")] = _Array
-        names[(core + ".multiarray", "scalar")] = _Scalar
-        names[(core + ".numeric", "_frombuffer")] = _FromBuffer
-    for builtins in ("__builtin__", "builtins"):
-        names[(builtins, "object")] = _Object
-        names[(builtins, "bytes")] = _NoBytes
-    for copyreg in ("copy_reg", "copyreg"):
-        names[(copyreg, "_reconstructor")] = _Reconstructor
-    for kind, stand_in in (("csc", _Csc), ("csr", _Csr), ("coo", _Coo)):
-        for module in (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"):
-            for suffix in ("matrix", "array"):
-                names[(module, f"{kind}_{suffix}")] = stand_in
-    return names
-
-
-_ALLOWED = _allowed()
 
 
 class _Reader(pickle._Unpickler):
@@ -206,9 +48,9 @@ class _Reader(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "chumpy" or module.startswith("chumpy."):
-            return _Chumpy
+            return ChumpyStandIn
         try:
-            return _ALLOWED[(module, name)]
+            return ALLOWED[(module, name)]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no head or scene needs") from None
 
@@ -256,17 +98,17 @@ class _Resolver:
             return tuple(self.resolve(item, depth) for item in value)
         if isinstance(value, bytearray):
             return bytes(value)
-        if isinstance(value, _Array):
+        if isinstance(value, ArrayStandIn):
             return self.array(value, depth)
-        if isinstance(value, _Chumpy):
+        if isinstance(value, ChumpyStandIn):
             return self.chumpy(value, depth)
-        if isinstance(value, _Object):
+        if isinstance(value, ObjectStandIn):
             return self.sparse(value, depth)
-        raise pickle.UnpicklingError(f"it holds a {type(value).__name__.strip('_')}, which is not data")
+        raise pickle.UnpicklingError(f"it holds a {type(value).__name__}, which is not data")
 
-    def array(self, value: _Array, depth: int) -> np.ndarray[Any, Any]:
+    def array(self, value: ArrayStandIn, depth: int) -> np.ndarray[Any, Any]:
         shape = value.shape
-        if not isinstance(value.dtype, _Dtype) or not isinstance(shape, tuple):
+        if not isinstance(value.dtype, DtypeStandIn) or not isinstance(shape, tuple):
             raise pickle.UnpicklingError("an array in it is incomplete")
         if len(shape) > 8 or not all(isinstance(size, int) and 0 <= size <= MAX_BYTES for size in shape):
             raise pickle.UnpicklingError(f"an array in it has the shape {shape!r:.80}")
@@ -293,13 +135,13 @@ class _Resolver:
             flat[index] = self.resolve(item, depth)
         return flat.reshape(shape, order=order)
 
-    def chumpy(self, value: _Chumpy, depth: int) -> object:
+    def chumpy(self, value: ChumpyStandIn, depth: int) -> object:
         for name in ("x", "r", "_r"):
             if value.state.get(name) is not None:
                 return self.resolve(value.state[name], depth)
         raise pickle.UnpicklingError("a chumpy object in it has no stored values (x): save it as an array")
 
-    def sparse(self, value: _Object, depth: int) -> np.ndarray[Any, Any]:
+    def sparse(self, value: ObjectStandIn, depth: int) -> np.ndarray[Any, Any]:
         """A sparse matrix as a dense one: the ones in question are five rows of vertices."""
         state = {key: self.resolve(item, depth) for key, item in value.state.items()}
         shape = state.get("_shape", state.get("shape"))
@@ -415,7 +257,7 @@ def _load_npy(data: bytes, source: str) -> object:
     if descr.lstrip("|<>=") in ("O", "O8"):
         value = load_pickle(body, source)
         return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
-    array, dtype = _Array(), _Dtype(descr.lstrip("|<>="))
+    array, dtype = ArrayStandIn(), DtypeStandIn(descr.lstrip("|<>="))
     dtype.order = descr[0] if descr[0] in "<>" else "="
     array.__setstate__((shape, dtype, bool(fortran), body))
     try:

@@ -6,6 +6,7 @@ Row t of everything belongs to video frame t; `timestep_index` in `transforms.js
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,13 +167,13 @@ def emotion_probabilities(values: NDArray[Any], path: Path, notes: list[str]) ->
     return result
 
 
-def load_action_units(path: Path) -> Floats:
-    """The six AUs [N, 6] (0…5) of an OpenFace CSV, in the order of its own `frame` column, which counts from 1.
+def load_action_units(path: Path, units: Sequence[str] = ACTION_UNITS) -> Floats:
+    """AUs [N, len(units)] (0…5) of an OpenFace CSV, in the order of its own `frame` column, which counts from 1.
 
     Raises:
         CheckpointError: missing columns or cells, or frames that are missing or there twice.
     """
-    columns = [f"{unit}_r" for unit in ACTION_UNITS]
+    columns = [f"{unit}_r" for unit in units]
     try:
         text = path.read_text(encoding="utf-8-sig")
         lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if line]

@@ -197,7 +197,7 @@ __global__ void kernel(const float* in, float* out, Pinhole camera) {
   out[1] = sh_colour<3>(1.0f, basis, [&](int k) { return in[k]; });
   Pixel<float> pixel = {1, 0, 0, 0};
   blend_step(pixel, s.qa, 1.0f, 0.5f, 0.2f);
-  out[2] = pixel.r + grid_lookup(in, GridLevel{15, 17, 0, 296}, 0.5f, 0.5f);
+  out[2] = pixel.r + grid_lookup(in, GridLevel{15, 17, 0}, 0.5f, 0.5f);
   float transforms[5][12] = {};
   out[3] = skin_vertex(v0, in, transforms).x;
 }

@@ -109,7 +109,7 @@ void grid_levels(const int32_t* offsets, GridLevel* levels) {
   const double growth = std::log2(static_cast<double>(constants::kGridFinest) / constants::kGridBase) / 11.0;
   for (int l = 0; l < constants::kGridLevels; ++l) {
     const float scale = static_cast<float>(std::exp2(l * growth) * constants::kGridBase - 1.0);
-    levels[l] = {scale, static_cast<int>(std::ceil(scale)) + 2, offsets[l], offsets[l + 1] - offsets[l]};
+    levels[l] = {scale, static_cast<int>(std::ceil(scale)) + 2, offsets[l]};
   }
 }
 

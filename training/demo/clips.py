@@ -83,10 +83,6 @@ class Clips:
             asked[:, EMOTIONS.index("neutral")] = 1 - asked[:, -1]
         return asked
 
-    def head(self, count: int) -> Clips:
-        """The first `count` clips."""
-        return Clips(**{f.name: getattr(self, f.name)[:count] for f in fields(Clips)})
-
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -112,14 +108,18 @@ def load_clips(request: ClipRequest, names: Sequence[str], folder: Path, progres
     stem = f"clips-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     shards = []
     for first in range(0, request.count, _SHARD):
-        path, numbers = folder / f"{stem}-{first // _SHARD:03d}.npz", range(first, first + _SHARD)
+        numbers = range(first, min(first + _SHARD, request.count))
+        path = folder / f"{stem}-{first // _SHARD:03d}.npz"
+        if len(numbers) < _SHARD and not path.exists():
+            path = path.with_name(f"{path.stem}-first{len(numbers)}.npz")
         if not path.exists():
             _write(path, make_clips(request, names, numbers))
         with np.load(path) as archive:
-            shards.append(Clips(**{name: archive[name] for name in _ARRAYS}, contempt=_contempt(request, numbers)))
+            arrays = {name: archive[name][: len(numbers)] for name in _ARRAYS}
+        shards.append(Clips(**arrays, contempt=_contempt(request, numbers)))
         if progress:
             progress("speech", min(first + _SHARD, request.count) / request.count)
-    return join(*shards).head(request.count)
+    return join(*shards)
 
 
 def make_clips(request: ClipRequest, names: Sequence[str], numbers: range | None = None) -> Clips:

@@ -73,7 +73,7 @@ class TrainableWav2Vec2(StreamingWav2Vec2):
 
     def _positions(self, features: Tensor) -> tuple[Tensor, Tensor]:
         c, n = self.streaming.chunk, self.streaming.step_tokens
-        conv = self.model.encoder.pos_conv_embed.conv
+        conv: Any = self.model.encoder.pos_conv_embed.conv
         half = conv.kernel_size[0] // 2
         batch, _, hidden = features.shape
         taps = conv.weight[..., : half + n]
@@ -111,7 +111,8 @@ def train_encoder(
     losses: list[float] = []
     begin = time.monotonic()
     for step in range(schedule.steps):
-        batch = _crops(clips, lips, schedule, rng)
+        strength = min(1.0, 0.3 + step / (0.6 * schedule.steps))  # rooms grow worse while it learns
+        batch = _crops(clips, lips, schedule, strength, rng)
         loss, accuracy = _loss(encoder, heads, batch)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -145,7 +146,9 @@ class _Batch:
     emotion: Tensor
 
 
-def _crops(clips: Clips, lips: NDArray[np.float32], schedule: EncoderSchedule, rng: np.random.Generator) -> _Batch:
+def _crops(
+    clips: Clips, lips: NDArray[np.float32], schedule: EncoderSchedule, strength: float, rng: np.random.Generator
+) -> _Batch:
     samples, phonemes, faces, closures, emotions = [], [], [], [], []
     for _ in range(schedule.batch):
         clip = int(rng.integers(len(clips)))
@@ -154,7 +157,7 @@ def _crops(clips: Clips, lips: NDArray[np.float32], schedule: EncoderSchedule, r
         sound = clips.sound(clip, span)
         label, face = clips.phonemes[clip, 2 * span.start : 2 * span.stop], lips[clip, span]
         closure, emotion = clips.closure[clip, span], clips.emotion[clip, span]
-        samples.append(augment(sound, rng))
+        samples.append(augment(sound, rng, strength))
         phonemes.append(label.astype(np.int64))
         faces.append(face)
         closures.append(closure)

@@ -46,7 +46,7 @@ types: $(installed)
 	    -p emotag.runtime -p emotag.plugins -p emotag.export -p emotag.training
 
 wheel: $(installed)
-	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 # The README's pictures, and the shipped sample speech (needs flite).
 media: $(bundle)

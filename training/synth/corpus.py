@@ -22,7 +22,7 @@ from .figure import Figure, anny_head, make_figure
 from .identity import draw_identity
 from .light import draw_lighting
 from .mesh_renderer import MeshRenderer
-from .scene_files import LAYOUTS, SceneWriter, pose_of
+from .scene_files import LAYOUTS, SceneWriter
 from .takes import EMOTION_NAMES, LEVELS, Take, camera_of, choose_voice, record, training_voices
 
 __all__ = ["CorpusOptions", "make_corpus", "make_scene", "plan", "renderer_of"]
@@ -187,6 +187,5 @@ def _draw(folder: Path, take: Take, options: CorpusOptions) -> None:
     camera = camera_of(take, options.size)
     writer = SceneWriter(folder, renderer.figure, track, camera, options.layout, options.pictures, options.maps)
     for row in range(len(track.performance.expression)):
-        points = renderer.figure.vertices(pose_of(track, row, renderer.figure.rest_jaw))
-        writer.frame(row, renderer.draw(points, camera), points)
+        writer.frame(row, renderer)
     writer.finish(made_with(take, options))

@@ -141,7 +141,9 @@ def make_figure(identity: Identity) -> Figure:
         lash_cut=lash_there,
         cover=cover,
         ambient=ambient.astype(np.float32),
-        two_sided=np.concatenate([head.region("left_lashes", "right_lashes"), ~none]),
+        two_sided=np.concatenate(
+            [head.region("left_lashes", "right_lashes"), none if hair is None else hair.two_sided]
+        ),
         eyeball=np.concatenate([head.region("left_eye", "right_eye"), none]),
         lash=lash,
         rest_jaw=_rest_jaw(head, template[: head.vertex_count]),

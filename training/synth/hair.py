@@ -17,7 +17,7 @@ from .identity import Identity
 from .noise import Doubles, field, smoothstep, tile
 from .skin import hair_height
 
-__all__ = ["STRANDS", "Hair", "make_hair", "paint_strands"]
+__all__ = ["CROWN", "STRANDS", "Hair", "make_hair", "paint_strands"]
 
 STRANDS = (512, 512)
 """Rows (along a strand) and columns (across) of the strand texture; it tiles."""
@@ -25,7 +25,8 @@ STRANDS = (512, 512)
 _LAYERS = {"buzz": 2, "short": 3, "quiff": 3, "curly": 3, "afro": 3, "bob": 3, "long": 3, "bun": 3}
 _CURTAIN = {"bob": -0.066, "long": -0.128}
 _CENTRE = np.array([0.0, 0.055, -0.025])
-_CROWN = np.array([0.0, 0.90, -0.44])
+CROWN = np.array([0.0, 0.90, -0.44])
+"""Where strands come from, seen from the middle of the skull."""
 _AROUND, _DOWN = 56, 14
 
 
@@ -45,6 +46,8 @@ class Hair:
     """(K,3,2) columns and rows of the strand texture"""
     cover: Doubles
     """(H,) share of strands that are there; above 1: all"""
+    two_sided: NDArray[np.bool_]
+    """(K,) seen from inside too"""
     shade: Doubles
     """(H,) light that the hair around leaves"""
 
@@ -84,7 +87,7 @@ def make_hair(head: HeadModel, identity: Identity) -> Hair | None:
 def _join(parts: list[Hair]) -> Hair:
     starts = np.cumsum([0, *(len(part.root) for part in parts)])
     faces = [part.faces + np.int32(start) for part, start in zip(parts, starts[:-1], strict=True)]
-    names = ("root", "offset", "loose", "uv", "cover", "shade")
+    names = ("root", "offset", "loose", "uv", "cover", "two_sided", "shade")
     return Hair(faces=np.concatenate(faces), **{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
 
 
@@ -95,8 +98,8 @@ def _shells(head: HeadModel, identity: Identity, layers: int) -> Hair:
     above = (height[head.faces] > -0.006).all(axis=1) & (points[head.faces, 1] > -0.08).all(axis=1) & outer
     # The skin's inner folds (sockets) lie below the surface, in front of the skull's middle.
     above &= np.linalg.norm(points[head.faces] - _CENTRE, axis=2).min(axis=1) > 0.06
-    roots, corners = np.unique(head.faces[above], return_inverse=True)
-    corners = np.asarray(corners.reshape(-1, 3), np.int32)
+    roots, inverse = np.unique(head.faces[above], return_inverse=True)
+    corners: NDArray[np.int32] = inverse.reshape(-1, 3).astype(np.int32)
     base, rise = points[roots], height[roots]
     outward = _unit(0.5 * _unit(base - _CENTRE) + 0.5 * _normals(points, head.faces)[roots])
     thickness = _thickness(base, rise, identity)
@@ -113,6 +116,8 @@ def _shells(head: HeadModel, identity: Identity, layers: int) -> Hair:
                 faces=corners,
                 uv=uv + layer * np.array([137.0, 71.0]),
                 cover=cover * smoothstep(rise, -0.004 + 0.002 * share, 0.006 + 0.006 * share),
+                # Through gaps at the temples one sees the far side from inside; one layer is enough for that.
+                two_sided=np.full(len(corners), layer == 1),
                 shade=np.full(len(roots), 0.62 + 0.38 * share),
             )
         )
@@ -132,7 +137,7 @@ def _thickness(base: Doubles, rise: Doubles, identity: Identity) -> Doubles:
 
 def _polar(base: Doubles, corners: NDArray[np.int32]) -> Doubles:
     """(K,3,2) texture coordinates: strands run from the crown down; a triangle never spans the seam."""
-    axis = _unit(_CROWN)
+    axis = _unit(CROWN)
     side = np.array([1.0, 0, 0])
     front = np.cross(side, axis)
     away = _unit(base - _CENTRE)
@@ -175,6 +180,7 @@ def _curtain(head: HeadModel, identity: Identity, end: float, layer: int) -> Hai
         faces=faces,
         uv=uv[faces],
         cover=cover.reshape(-1),
+        two_sided=np.ones(len(faces), bool),
         shade=shade.reshape(-1) * (1 - 0.25 * layer),
     )
 
@@ -199,7 +205,14 @@ def _bun(head: HeadModel, identity: Identity) -> Hair:
     count = len(points)
     shade = 0.7 + 0.3 * smoothstep(d[:, 0], 2.2, 1.0)
     return Hair(
-        root, points - head.v_template[root], np.ones(count, bool), faces, uv[faces], np.full(count, 1.2), shade
+        root=root,
+        offset=points - head.v_template[root],
+        loose=np.ones(count, bool),
+        faces=faces,
+        uv=uv[faces],
+        cover=np.full(count, 1.2),
+        two_sided=np.zeros(len(faces), bool),
+        shade=shade,
     )
 
 

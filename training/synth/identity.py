@@ -125,7 +125,7 @@ def draw_identity(seed: int, index: int) -> Identity:
 
 def _shape(male: bool, age: float, heritage: Doubles, rng: np.random.Generator) -> Floats:
     """Coefficients within what the linear basis stays a plausible head for (looked at, not derived)."""
-    gender = rng.uniform(-0.12, 0.0) if male else rng.uniform(-1.0, -0.82)
+    gender = rng.uniform(-0.12, 0.0) if male else rng.uniform(-1.35, -0.9)
     values = {
         "gender": gender,
         "age": -0.10 + 0.38 * age,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...plugins.camera import Camera
 from .atlas import SIZE
 from .figure import Figure, light_share, vertex_normals
-from .hair import STRANDS
+from .hair import CROWN, STRANDS
 from .light import Lighting, irradiance, to_srgb
 from .noise import Doubles
 from .raster import Fragments, Visible, rasterize
@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 
 _CORNEA = 240.0
 _SKIN_SHINE = 22.0
+_HAIR_SHINE = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +48,12 @@ class Drawing:
     """(H,W,3) sRGB over the background"""
     mask: NDArray[np.uint8]
     """(H,W) cover of the figure, 255 = all of the pixel"""
-    geometry: Geometry
-    """of the head and its hair; triangles from `figure.head_faces` on are hair"""
 
 
-def geometry_of(points: Doubles, normals: Doubles, faces: NDArray[np.int32], seen: Visible, camera: Camera) -> Geometry:
+def geometry_of(normals: Doubles, faces: NDArray[np.int32], seen: Visible, camera: Camera) -> Geometry:
     """Depth, smooth normals and triangles of what is visible.
 
     Args:
-        points: (V,3) world.
         normals: (V,3) world, unit, of the vertices.
         faces: (F,3).
         seen: at the camera's own size.
@@ -94,11 +92,8 @@ class MeshRenderer:
         self._is_hair = np.arange(len(figure.head.faces)) >= figure.head_faces
 
     def draw(self, points: Doubles, camera: Camera) -> Drawing:
-        """One frame of posed vertices (V,3), `figure.vertices`."""
-        figure = self.figure
-        normals = vertex_normals(points, figure.head.faces)
-        seen = self._rasterize(points, camera)
-        geometry = geometry_of(points, normals, figure.head.faces, seen, camera)
+        """One frame of posed vertices (V,3), `figure.vertices`: its colour and mask."""
+        normals = vertex_normals(points, self.figure.head.faces)
         fine = self._rasterize(points, _finer(camera, self.supersample))
         colour = self._shade(points, normals, fine.fragments, camera)
         side = self.supersample
@@ -115,8 +110,12 @@ class MeshRenderer:
         return Drawing(
             rgb=np.rint(rgb * 255).astype(np.uint8),
             mask=np.rint(mean[..., 3] * 255).astype(np.uint8),
-            geometry=geometry,
         )
+
+    def geometry(self, points: Doubles, camera: Camera) -> Geometry:
+        """Depth, normals and triangles of the head and its hair; triangles from `figure.head_faces` on are hair."""
+        faces = self.figure.head.faces
+        return geometry_of(vertex_normals(points, faces), faces, self._rasterize(points, camera), camera)
 
     def _rasterize(self, points: Doubles, camera: Camera) -> Visible:
         figure = self.figure
@@ -178,13 +177,20 @@ class MeshRenderer:
         return np.asarray(colour, np.float32)
 
     def _shine(self, points: Doubles, normals: Doubles, camera: Camera) -> Doubles:
-        """(V,) broad highlight of the key, half-vector."""
+        """(V,) highlight of the key: a broad one on skin (Blinn-Phong), a band across strands (Kajiya and Kay)."""
         toward = _eye_of(camera) - points
         toward /= np.linalg.norm(toward, axis=1, keepdims=True)
         half = toward + self.lighting.key
         half /= np.linalg.norm(half, axis=1, keepdims=True)
-        cosine = np.clip((normals * half).sum(axis=1), 0, 1)
-        return np.asarray(cosine**_SKIN_SHINE * self._key_seen * 3.0 * np.where(self.figure.eyeball_vertex, 0, 1))
+        shine = 3.0 * np.clip((normals * half).sum(axis=1), 0, 1) ** _SKIN_SHINE
+        strands = slice(self.figure.head_vertices, None)
+        along = CROWN - normals[strands] * (normals[strands] @ CROWN)[:, None]
+        along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+        across = 1 - (along * half[strands]).sum(axis=1) ** 2
+        facing = np.clip(normals[strands] @ self.lighting.key, 0, 1)
+        shine[strands] = 2.2 * across**_HAIR_SHINE * facing
+        shine[self.figure.eyeball_vertex] = 0
+        return np.asarray(shine * self._key_seen)
 
     def _cornea(self, points: Doubles, normals: Doubles, fragments: Fragments, camera: Camera) -> Floats:
         """(N,3) catch-lights of key and fill on the wet eye."""

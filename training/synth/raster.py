@@ -24,7 +24,6 @@ Ints = NDArray[np.int32]
 NEAR = 0.05
 """Metres; a triangle with a corner nearer than this is not drawn."""
 
-_HIGH = 1 if np.little_endian else 0
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -85,28 +84,39 @@ def rasterize(
         faces: (F,3) counter-clockwise seen from outside; the back is not drawn.
         camera: where from, and the size of the picture.
         two_sided: (F,) triangles whose back is drawn too.
-        cut_out: (F,) triangles with holes: of their fragments, hidden ones too, `keep` is asked.
+        cut_out: (F,) triangles with holes: of their fragments `keep` is asked.
         keep: says of fragments which are really there, (N,).
     """
     local, pixels = project(points, camera)
     spans = _spans(local, pixels, faces, camera, two_sided)
     samples = _Samples.of(spans, local, pixels, faces, camera.width)
-    depth = samples.depth()
-    pixel = samples.pixel()
-    index = np.arange(len(depth), dtype=np.uint32)
-    if keep is not None and cut_out is not None:
-        asked = np.flatnonzero(np.repeat(cut_out[spans.face], spans.count))
-        there = np.ones(len(depth), bool)
-        there[asked] = keep(samples.fragments(asked, depth, pixel))
-        index = np.flatnonzero(there).astype(np.uint32)
-    # Depth in the high half decides; the fragment's number in the low half says who won, the same one every time.
-    # Positive floats sort like the integers of their bits.
-    key = np.empty((len(index), 2), np.uint32)
-    key[:, _HIGH], key[:, 1 - _HIGH] = depth[index].view(np.uint32), index
+    depth, pixel = samples.depth(), samples.pixel()
     nearest = np.full(camera.width * camera.height, _EMPTY)
-    np.minimum.at(nearest, pixel[index], key.view(np.uint64)[:, 0])
+    if keep is None or cut_out is None:
+        _nearer(nearest, np.arange(len(depth)), depth, pixel)
+    else:
+        asked = np.repeat(cut_out[spans.face], spans.count)
+        _nearer(nearest, np.flatnonzero(~asked), depth, pixel)
+        # What lies behind something whole needs no asking.
+        cut = np.flatnonzero(asked)
+        cut = cut[_bits(depth[cut]) < (nearest[pixel[cut]] >> np.uint64(32))]
+        _nearer(nearest, cut[keep(samples.fragments(cut, depth, pixel))], depth, pixel)
     winner = (nearest[nearest != _EMPTY] & np.uint64(0xFFFFFFFF)).astype(np.intp)
     return Visible(samples.fragments(winner, depth, pixel), camera.width, camera.height)
+
+
+def _bits(depth: Floats) -> NDArray[np.uint64]:
+    """Positive floats as integers that sort like them."""
+    return depth.view(np.uint32).astype(np.uint64)
+
+
+def _nearer(nearest: NDArray[np.uint64], index: NDArray[np.intp], depth: Floats, pixel: Ints) -> None:
+    """Let the samples `index` win the pixels where they are nearest.
+
+    Depth in the high half decides; the sample's number in the low half says who won, the same one every time.
+    """
+    key = (_bits(depth[index]) << np.uint64(32)) | index.astype(np.uint64)
+    np.minimum.at(nearest, pixel[index], key)
 
 
 @dataclass(frozen=True, eq=False)

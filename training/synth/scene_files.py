@@ -17,7 +17,7 @@ from .encode import encode_picture, write_wav
 from .figure import Figure, Pose, anny_head
 from .identity import identity_feature
 from .landmarks import landmark_vertices
-from .mesh_renderer import Drawing
+from .mesh_renderer import MeshRenderer
 from .noise import Doubles
 from .raster import project
 from .takes import Track
@@ -67,8 +67,10 @@ class SceneWriter:
     kind: str = "jpg"
     maps: int = 5
 
-    def frame(self, row: int, drawing: Drawing, points: Doubles) -> None:
-        """One picture with its mask, landmarks and maps; `points` are the posed vertices (V,3)."""
+    def frame(self, row: int, renderer: MeshRenderer) -> None:
+        """Draw and write one picture with its mask, landmarks and maps."""
+        points = self.figure.vertices(pose_of(self.track, row, self.figure.rest_jaw))
+        drawing = renderer.draw(points, self.camera)
         picture, mask, marks = (self._path(name, row) for name in _PICTURES[self.layout])
         picture.write_bytes(encode_picture(drawing.rgb, self.kind))
         mask.write_bytes(encode_picture(drawing.mask, "png"))
@@ -76,8 +78,9 @@ class SceneWriter:
         marks.write_text("".join(f"{x:.3f} {y:.3f}\n" for x, y in pixels))
         if self.maps and row % self.maps == 0:
             depth, normal = (self._path(name, row) for name in _MAPS[self.layout])
-            np.save(depth, drawing.geometry.depth)
-            np.save(normal, drawing.geometry.normals.astype(np.float16))
+            geometry = renderer.geometry(points, self.camera)
+            np.save(depth, geometry.depth)
+            np.save(normal, geometry.normals.astype(np.float16))
 
     def finish(self, made_with: dict[str, object]) -> None:
         """Everything that is not a picture; `made_with` is kept in `synth.json`, the last file."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..plugins import Camera
+from .ahead import Ahead, OneAhead
 from .audio import AudioQueue, Samples, check_rate, check_samples, to_float
 from .drawing import Background, Painter, Picture, check_background, check_size
 from .errors import BundleError, ControlError
@@ -19,7 +20,7 @@ from .manifest import FRAME_SAMPLES, SAMPLE_RATE
 from .model import Model
 from .motion import Motion
 from .sound import Sound, with_progress
-from .speech import Closing
+from .speech import Closing, Heard
 from .stats import StageClock, Stats
 
 _SILENCE = np.zeros(FRAME_SAMPLES, np.float32)
@@ -40,9 +41,12 @@ class Avatar:
         threads: int = 0,
         width: int | None = None,
         height: int | None = None,
+        pipelined: bool = False,
     ) -> None:
         """model: a loaded `Model`, or the bundle folder. width, height: of the picture, default those of the bundle.
 
+        pipelined: `step` encodes its audio on another thread while it draws the frame before, which makes more frames a
+        second on two cores, for one frame (40 ms) of latency more. `render` does so without being asked.
         device and threads are those of `Model.load`, and used only with a folder.
         Raises BundleError, BackendError, ControlError.
         """
@@ -59,7 +63,9 @@ class Avatar:
         self._camera: Camera | None = None
         self._clock = StageClock()
         self._shown: Motion = self._network.rest
-        self._index = -manifest.lookahead_frames
+        self._pipeline = OneAhead(self._speech.encode) if pipelined else None
+        self._rendering: Ahead[Heard] | None = None
+        self._index = -self._delay
 
     # What it is
 
@@ -76,7 +82,7 @@ class Avatar:
     @property
     def latency_ms(self) -> int:
         """Milliseconds between a sound and the picture that belongs to it."""
-        return self._model.latency_ms
+        return 40 * self._delay
 
     @property
     def width(self) -> int:
@@ -135,9 +141,10 @@ class Avatar:
         """Takes exactly 640 samples (40 ms, 16 kHz mono; int16, or float32 in -1…1); returns exactly one frame.
 
         out: where to draw, uint8 [height, width, 3] (4 on a transparent background); a new array by default.
-        Audio that `push` left waiting comes first. Raises AudioError, and the avatar is as before.
+        Audio that `push` left waiting comes first. Raises AudioError, and the avatar is as before; ControlError while
+        a `render` is not finished.
         """
-        self._check_speaks()
+        self._check_listens()
         samples = check_samples(samples, FRAME_SAMPLES)
         if out is not None:
             self._check_out(out)
@@ -153,9 +160,10 @@ class Avatar:
         """Takes mono audio of any length and rate; yields the frames that became ready, the same as repeated `step`.
 
         The audio is checked and taken in at once, frames are made as they are asked for: what is not asked for
-        waits for the next call. `interrupt` ends the iteration. Raises AudioError, and the avatar is as before.
+        waits for the next call. `interrupt` ends the iteration. Raises AudioError, and the avatar is as before;
+        ControlError while a `render` is not finished.
         """
-        self._check_speaks()
+        self._check_listens()
         rate = check_rate(sample_rate)
         self._queue.put(check_samples(samples), rate)
         return self._ready()
@@ -166,7 +174,8 @@ class Avatar:
         The stream goes on: the silence has been heard, indices count on, and the frames of the silence itself
         come out with the next audio.
         """
-        silence = np.zeros(FRAME_SAMPLES * self._model.manifest.lookahead_frames, np.float32)
+        self._check_listens()
+        silence = np.zeros(FRAME_SAMPLES * self._delay, np.float32)
         self._queue.finish()
         if len(silence):
             self._queue.put(silence)
@@ -175,19 +184,17 @@ class Avatar:
     def interrupt(self) -> None:
         """Drops all audio that is not yet shown and closes the mouth within 120 ms; what comes next is a new utterance.
 
-        Indices count on. The next d frames are silent.
+        Indices count on. The next d frames are silent. A `render` that is not finished ends.
         """
-        self._queue.clear()
-        self._speech.reset()
+        self._forget()
         self._closing.begin(self._shown)
 
     def reset(self) -> None:
-        """As just made, except for background, camera and statistics."""
-        self._queue.clear()
-        self._speech.reset()
+        """As just made, except for background, camera and statistics. A `render` that is not finished ends."""
+        self._forget()
         self._closing.cancel()
         self._shown = self._network.rest
-        self._index = -self._model.manifest.lookahead_frames
+        self._index = -self._delay
 
     def render(
         self,
@@ -199,8 +206,9 @@ class Avatar:
     ) -> Iterator[Frame]:
         """Yields the frames of a whole sound file or array, from index 0 to the last; each is ready when asked for.
 
-        A file is read as it is needed, so it may be hours long. The avatar is reset before and after. sample_rate
-        is that of an array. downmix: average the channels of a file instead of refusing it. progress: a bar on
+        A file is read as it is needed, so it may be hours long. Audio is encoded on a thread of its own, two or three
+        frames ahead; the frames are those of `push`. The avatar is reset before and after. sample_rate is that of an
+        array. downmix: average the channels of a file instead of refusing it. progress: a bar on
         stderr, if that is a terminal. Raises AudioError.
         """
         self._check_speaks()
@@ -225,12 +233,24 @@ class Avatar:
 
     def _render(self, sound: Sound) -> Iterator[Frame]:
         self.reset()
+        heard = self._rendering = Ahead(self._speech.listen(sound))
         try:
-            for block in sound.blocks:
-                yield from (frame for frame in self.push(block, sound.rate) if frame.index >= 0)
-            yield from self.flush()
+            self._index = -self._model.manifest.lookahead_frames
+            start = perf_counter()
+            for item in heard:
+                self._speech.take(item)
+                if self._index < 0:
+                    self._move()
+                    self._index += 1
+                    continue
+                yield self._due(start, item.seconds)
+                if self._rendering is not heard:
+                    return  # interrupted, reset, or another render began
+                start = perf_counter()
         finally:
-            self.reset()
+            heard.close()
+            if self._rendering is heard:
+                self.reset()
 
     def _cued(self, windows: Iterator[Float]) -> Iterator[Frame]:
         aus, newest = self._model.cues.cues.aus, self._model.manifest.motion.smooth_future
@@ -241,29 +261,74 @@ class Avatar:
                 motion = self._network.recorded(next(windows, None), aus[max(frame, 0)])
                 if frame >= 0:
                     self._index = frame
-                    yield self._draw(frame, motion, _SILENCE.copy(), None, start, start)
+                    yield self._draw(frame, motion, _SILENCE.copy(), None, start, start, 0.0)
         finally:
             self.reset()
 
     def _frame(self, start: float, out: Picture | None) -> Frame:
-        """The frame that is due once `self._samples` are heard."""
-        self._speech.hear(self._samples)
+        """The frame that is due once `self._samples` are heard; if pipelined, once those before them are."""
+        if self._pipeline is None:
+            self._speech.hear(self._samples)
+            return self._due(start, perf_counter() - start, out)
+        heard = self._pipeline.exchange(self._samples)
+        if heard is not None:
+            self._speech.take(heard)
+        return self._due(start, 0.0 if heard is None else heard.seconds, out)
+
+    def _due(self, start: float, audio_seconds: float, out: Picture | None = None) -> Frame:
+        """The frame that is due by what was heard. start: when work on it began, in seconds."""
         heard = perf_counter()
-        row = self._model.cues.at(self._index)
-        motion = self._closing.apply(self._speech.motion(self._model.cues.cues.aus[row]))
-        frame = self._draw(row, motion, self._speech.sound().copy(), out, start, heard)
+        row, motion = self._move()
+        frame = self._draw(row, motion, self._speech.sound().copy(), out, start, heard, audio_seconds)
         self._index += 1
         return frame
 
-    def _draw(self, row: int, motion: Motion, audio: Float, out: Picture | None, start: float, heard: float) -> Frame:
+    def _move(self) -> tuple[int, Motion]:
+        """Cue and motion of the frame that is due. To be called once a frame: the network counts along."""
+        row = self._model.cues.at(self._index)
+        return row, self._closing.apply(self._speech.motion(self._model.cues.cues.aus[row]))
+
+    def _draw(
+        self,
+        row: int,
+        motion: Motion,
+        audio: Float,
+        out: Picture | None,
+        start: float,
+        heard: float,
+        audio_seconds: float,
+    ) -> Frame:
         self._shown = motion.copy()
         moved = perf_counter()
         picture = self._painter.draw(row, self._shown, self._camera, self._background, out)
         drawn = perf_counter()
         rgb, alpha = split_alpha(picture)
         frame = Frame(self._index, rgb, alpha, audio, self._shown)
-        self._clock.record(start, heard, moved, drawn, perf_counter())
+        kernels = self._painter.kernel_times
+        self._clock.record(audio_seconds, moved - heard, drawn - moved, perf_counter() - start, kernels)
         return frame
+
+    @property
+    def _delay(self) -> int:
+        """Frames between a sound and its picture."""
+        return self._model.manifest.lookahead_frames + (self._pipeline is not None)
+
+    def _forget(self) -> None:
+        """Drops all audio, and stops whatever encodes it."""
+        if self._rendering is not None:
+            self._rendering.close()
+            self._rendering = None
+        if self._pipeline is not None:
+            self._pipeline.clear()
+        self._queue.clear()
+        self._speech.reset()
+
+    def _check_listens(self) -> None:
+        self._check_speaks()
+        if self._rendering is not None:
+            raise ControlError(
+                "a render of this avatar is not finished: take all its frames, close it, or call interrupt or reset"
+            )
 
     def _check_speaks(self) -> None:
         if self._model.manifest.audio is None:

@@ -114,6 +114,16 @@ class Painter:
             )
         return camera
 
+    @property
+    def kernel_times(self) -> tuple[float, ...]:
+        """Milliseconds of the last picture's kernels, in the order of `stats.KERNELS`."""
+        return tuple(self._renderer.timings.values())
+
+    @property
+    def kernel_cpu_times(self) -> tuple[float, ...]:
+        """The same in processor time of the thread that drew: the whole cost if it drew alone."""
+        return tuple(self._renderer.cpu_timings.values())
+
     def draw(
         self, row: int, motion: Motion, camera: Camera | None, background: Background, out: Picture | None
     ) -> Picture:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from dataclasses import dataclass
+from time import perf_counter
+
 import numpy as np
 
+from .audio import AudioQueue, check_samples
 from .encoder import StreamingEncoder
 from .graphs import Float
 from .manifest import FRAME_SAMPLES, Manifest
 from .motion import MOTION_NAMES, Motion, MotionNetwork
+from .sound import Sound
 
 CLOSING_FRAMES = 3  # 120 ms from speaking to rest after an interruption
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A frame of samples [640], the chunks of tokens [c, H] that it completed, and the seconds that this took."""
+
+    samples: Float
+    chunks: list[Float]
+    seconds: float
 
 
 class Speech:
@@ -33,8 +48,41 @@ class Speech:
     def hear(self, samples: Float) -> None:
         """Takes one frame of 640 samples (float32, −1…1) in."""
         assert self._encoder is not None, "Avatar refuses audio without an encoder"
-        self._sound[self._heard % len(self._sound)] = samples
         self._encoder.feed(samples, self._network.history.append)
+        self._keep(samples)
+
+    def encode(self, samples: Float) -> Heard:
+        """The first half of `hear`, for a thread of its own: it touches the encoder and nothing else.
+
+        samples are kept, not copied.
+        """
+        assert self._encoder is not None, "Avatar refuses audio without an encoder"
+        chunks: list[Float] = []
+        start = perf_counter()
+        self._encoder.feed(samples, lambda tokens: chunks.append(tokens.copy()))
+        return Heard(samples, chunks, perf_counter() - start)
+
+    def take(self, heard: Heard) -> None:
+        """The second half of `hear`, in the order in which the frames were encoded."""
+        for tokens in heard.chunks:
+            self._network.history.append(tokens)
+        self._keep(heard.samples)
+
+    def listen(self, sound: Sound) -> Generator[Heard, None, None]:
+        """Encodes a whole sound, and silence until its last frame has all its look-ahead. Raises AudioError."""
+        queue, samples = AudioQueue(), np.zeros(FRAME_SAMPLES, np.float32)
+        for block in sound.blocks:
+            queue.put(check_samples(block), sound.rate)
+            while queue.take(samples):
+                yield self.encode(samples.copy())
+        queue.finish()
+        if self._lookahead:
+            queue.put(np.zeros(FRAME_SAMPLES * self._lookahead, np.float32))
+        while queue.take(samples):
+            yield self.encode(samples.copy())
+
+    def _keep(self, samples: Float) -> None:
+        self._sound[self._heard % len(self._sound)] = samples
         self._heard += 1
 
     def sound(self) -> Float:
@@ -43,12 +91,12 @@ class Speech:
         return due
 
     def motion(self, aus: Float) -> Motion:
-        """Motion of the frame that is due; the rest pose before the first. Call once after each `hear`.
+        """Motion of the frame that is due; the rest pose before the first. Call once after each `hear` or `take`.
 
         The arrays are overwritten by the next call. aus: [6] action units of this frame's cue, 0…5.
         """
         frame = self._heard - 1 - self._lookahead
-        if frame + self._newest < 0:
+        if frame + self._newest < 0 or not self._heard:
             return self._network.rest
         motion = self._network.hear(frame + self._newest, aus)
         return motion if frame >= 0 else self._network.rest

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ..plugins.renderer import STAGES as KERNELS
 
 STAGES = ("audio", "motion", "draw", "step")
 _KEPT = 4096
@@ -25,11 +28,14 @@ class StageStats:
 class Stats:
     """Times of the newest frames. Stages: audio, motion, draw, and step, the whole frame.
 
-    `frames` counts all frames ever made; the percentiles are those of the newest 4096.
+    `frames` counts all frames ever made; the percentiles are those of the newest 4096. `kernels` are the parts of draw:
+    skin, mouth, project, sort, blend. Where audio has a thread of its own (`render`, pipelined avatars), step is the
+    time of the other thread, and audio is not part of it.
     """
 
     frames: int
     stages: Mapping[str, StageStats]
+    kernels: Mapping[str, StageStats]
 
     @property
     def fps(self) -> float:
@@ -39,9 +45,11 @@ class Stats:
 
     def table(self) -> str:
         """The times as lines of text, one a stage."""
-        lines = [f"{'stage':<8}{'mean':>9}{'p50':>9}{'p95':>9}{'p99':>9}  ms"]
-        for name, s in self.stages.items():
-            lines.append(f"{name:<8}{s.mean:>9.2f}{s.p50:>9.2f}{s.p95:>9.2f}{s.p99:>9.2f}")
+        lines = [f"{'stage':<10}{'mean':>9}{'p50':>9}{'p95':>9}{'p99':>9}  ms"]
+        inside = {f"  {name}": s for name, s in self.kernels.items()}
+        parts = {name: s for name, s in self.stages.items() if name != "step"}
+        for name, s in (parts | inside | {"step": self.stages["step"]} if self.stages else {}).items():
+            lines.append(f"{name:<10}{s.mean:>9.2f}{s.p50:>9.2f}{s.p95:>9.2f}{s.p99:>9.2f}")
         lines.append(f"{self.frames} frames, {self.fps:.1f} FPS")
         return "\n".join(lines)
 
@@ -50,13 +58,15 @@ class StageClock:
     """Collects the times of an avatar's frames."""
 
     def __init__(self) -> None:
-        self._times = np.zeros((_KEPT, len(STAGES)))
+        self._times = np.zeros((_KEPT, len(STAGES) + len(KERNELS)))
         self._frames = 0
 
-    def record(self, start: float, audio: float, motion: float, draw: float, end: float) -> None:
-        """One frame: when it started, and when each stage and the whole was done (seconds, perf_counter)."""
+    def record(self, audio: float, motion: float, draw: float, step: float, kernels: Sequence[float]) -> None:
+        """One frame: seconds of each stage and of the whole, milliseconds of the kernels in their order."""
         row = self._times[self._frames % _KEPT]
-        row[0], row[1], row[2], row[3] = audio - start, motion - audio, draw - motion, end - start
+        row[: len(STAGES)] = audio, motion, draw, step
+        row[: len(STAGES)] *= 1000
+        row[len(STAGES) :] = kernels
         self._frames += 1
 
     def clear(self) -> None:
@@ -64,9 +74,15 @@ class StageClock:
 
     def stats(self) -> Stats:
         """Percentiles of what is kept."""
-        times = self._times[: min(self._frames, _KEPT)] * 1000
-        stages = {}
-        for name, column in zip(STAGES, times.T if len(times) else (), strict=False):
-            p50, p95, p99 = np.percentile(column, (50, 95, 99))
-            stages[name] = StageStats(float(column.mean()), float(p50), float(p95), float(p99))
-        return Stats(self._frames, stages)
+        times = self._times[: min(self._frames, _KEPT)]
+        columns = dict(zip((*STAGES, *KERNELS), map(_percentiles, times.T), strict=True)) if len(times) else {}
+        return Stats(
+            self._frames,
+            {name: columns[name] for name in STAGES if columns},
+            {name: columns[name] for name in KERNELS if columns},
+        )
+
+
+def _percentiles(times: NDArray[np.float64]) -> StageStats:
+    p50, p95, p99 = np.percentile(times, (50, 95, 99))
+    return StageStats(float(times.mean()), float(p50), float(p95), float(p99))

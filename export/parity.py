@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,30 @@ def measure(
 
     Returns the content of report.json: `checks` with their bounds, `audio`, `motion`, `end_to_end`, `timings_ms`.
     """
+    with _one_thread():
+        return _measure(checkpoint, graphs, folder, audio_spec, motion_spec, speech, progress)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps are small: threads that wait for each other in every product take minutes on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(
+    checkpoint: Checkpoint,
+    graphs: list[Graph],
+    folder: Path,
+    audio_spec: AudioSpec | None,
+    motion_spec: MotionSpec,
+    speech: Float,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
     by_name = {graph.name: graph for graph in graphs}
     report: dict[str, Any] = {"seconds_of_speech": round(len(speech) / 16000, 2)}
     checks: list[Check] = []

@@ -102,6 +102,11 @@ class MotionNetwork:
             getattr(rest, name).flags.writeable = False
         return rest
 
+    @property
+    def window_shape(self) -> tuple[int, ...]:
+        """Tokens in a window, and their width: [W, H]."""
+        return self._window.shape
+
     def reset(self) -> None:
         """Forgets all tokens and encodings: the next frame is the first of an utterance."""
         self._bound.reset()

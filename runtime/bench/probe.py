@@ -1,0 +1,90 @@
+"""The stages of a frame one by one, on one thread, so that each one's processor time can be taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..drawing import Painter
+from ..graphs import Float
+from ..manifest import FRAME_SAMPLES, SAMPLE_RATE
+from ..model import Model
+
+KERNELS = ("skin", "mouth", "project", "sort", "blend")
+STAGES = ("audio", "motion", "draw")
+
+
+def babble(seconds: float, seed: int = 0) -> Float:
+    """Something like speech at 16 kHz, float32 −1…1: pitch, syllables, pauses. Deterministic."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    phase = np.cumsum(2 * np.pi * (120 + 30 * np.sin(2 * np.pi * 0.7 * t)) / SAMPLE_RATE)
+    voice = sum(np.sin(k * phase) / k for k in range(1, 16))
+    syllables = np.clip(np.sin(2 * np.pi * 3.1 * t) + 0.5 * np.sin(2 * np.pi * 0.4 * t), 0, None)
+    return np.asarray(0.1 * voice * syllables + 0.002 * rng.standard_normal(len(t)), np.float32)
+
+
+@dataclass(frozen=True)
+class FrameCost:
+    """Processor milliseconds of one frame's stages, and of the kernels that draw is made of."""
+
+    audio: float
+    motion: float
+    draw: float
+    kernels: tuple[float, ...]
+
+
+class Probe:
+    """An avatar taken apart. It draws with one thread, so that the caller's processor time is the whole cost."""
+
+    def __init__(
+        self, model: Model, size: tuple[int, int] | None = None, extra: Callable[[str], None] | None = None
+    ) -> None:
+        """size: width and height of the picture, default those of the bundle. extra: called at the end of each stage
+        with its name; what it costs counts as the stage's."""
+        manifest = model.manifest
+        width, height = size or (manifest.width, manifest.height)
+        self._model, self._background = model, manifest.background
+        self._painter = Painter(model.scene, manifest, model.cues, 1, (width, height))
+        self._network = model.motion_network()
+        self._speech = None if manifest.audio is None else model.speech(self._network)
+        self._sound = babble(8).reshape(-1, FRAME_SAMPLES)
+        self._window = np.zeros(self._network.window_shape, np.float32)
+        self._out = np.empty((height, width, 3), np.uint8)
+        self._frame = 0
+        self._extra = extra or (lambda stage: None)
+
+    def frame(self) -> FrameCost:
+        """Makes the next frame; what its stages cost. `audio` is 0 for a bundle without encoder."""
+        row = self._model.cues.at(self._frame)
+        aus = self._model.cues.cues.aus[row]
+        start = _now()
+        heard = None if self._speech is None else self._speech.encode(self._sound[self._frame % len(self._sound)])
+        self._extra("audio")
+        encoded = _now()
+        if self._speech is None or heard is None:
+            motion = self._network.recorded(self._window, aus)
+        else:
+            self._speech.take(heard)
+            motion = self._speech.motion(aus)
+        self._extra("motion")
+        moved = _now()
+        self._painter.draw(row, motion, None, self._background, self._out)
+        self._extra("draw")
+        drawn = _now()
+        self._frame += 1
+        return FrameCost(encoded - start, moved - encoded, drawn - moved, self._painter.kernel_cpu_times)
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """The picture [height, width, 3] of the newest frame; overwritten by the next."""
+        return self._out
+
+
+def _now() -> float:
+    """Milliseconds of processor time of this thread."""
+    return time.thread_time_ns() * 1e-6

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("runtime", "plugins", "export", "training")
+SCRIPTS = ("emotag-bench", "emotag-export", "emotag-inspect", "emotag-render", "emotag-train")
 NATIVE = {".cpp", ".cc", ".h", ".cu", ".cuh"}
 
 
@@ -108,11 +109,11 @@ def test_licence_files_are_shipped(wheel: zipfile.ZipFile) -> None:
 def test_entry_points(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     text = wheel.read(name).decode()
-    for script in ("emotag-export", "emotag-render", "emotag-inspect", "emotag-train"):
+    for script in SCRIPTS:
         assert f"{script} = emotag." in text
 
 
-@pytest.mark.parametrize("script", ["emotag-export", "emotag-render", "emotag-inspect", "emotag-train"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_commands_explain_themselves(script: str) -> None:
     path = Path(sys.executable).with_name(script)
     done = subprocess.run([str(path), "--help"], capture_output=True, text=True)

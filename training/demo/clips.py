@@ -83,6 +83,10 @@ class Clips:
             asked[:, EMOTIONS.index("neutral")] = 1 - asked[:, -1]
         return asked
 
+    def part(self, which: slice) -> Clips:
+        """Some of the clips."""
+        return Clips(**{f.name: getattr(self, f.name)[which] for f in fields(Clips)})
+
     def __len__(self) -> int:
         return len(self.samples)
 

@@ -41,9 +41,13 @@ _DELAYS = (0, 1, 2)  # frames by which a head may lag: it then has that much mor
 
 @dataclass(frozen=True)
 class EncoderSchedule:
-    """Length of the training: steps of `batch` crops of `frames` frames, one-cycle learning rate."""
+    """Length of the training: batches of `batch` crops of `frames` frames, `cycles` times `steps` of them.
 
-    steps: int = 1200
+    Every cycle warms the learning rate up and anneals it; rooms are as bad as they get from the second on.
+    """
+
+    steps: int = 1400
+    cycles: int = 2
     batch: int = 8
     frames: int = 80
     rate: float = 1.5e-3
@@ -92,25 +96,31 @@ def build_encoder(seed: int = 0) -> StreamingWav2Vec2:
 
 
 def train_encoder(
-    clips: Clips, lips: NDArray[np.float32], schedule: EncoderSchedule, progress: Progress | None = None
+    clips: Clips,
+    lips: NDArray[np.float32],
+    schedule: EncoderSchedule,
+    progress: Progress | None = None,
+    encoder: StreamingWav2Vec2 | None = None,
 ) -> tuple[StreamingWav2Vec2, list[float]]:
     """Train on random crops of `clips`, augmented anew each time.
 
-    `lips` `[N,F,K]` are standardised lip channels to regress. Returns the encoder and the loss of every step.
+    `lips` `[N,F,K]` are standardised lip channels to regress; a given `encoder` learns on. Returns the
+    encoder and the loss of every step.
     """
-    encoder = build_encoder(schedule.seed)
     rng = np.random.default_rng([schedule.seed, 1])
-    # Frozen statistics must come from sound as loud as the network will hear.
-    loud = [augment(clips.sound(i), rng) for i in range(min(16, len(clips)))]
-    encoder.calibrate(loud)
+    if encoder is None:
+        encoder = build_encoder(schedule.seed)
+        # Frozen statistics must come from sound as loud as the network will hear.
+        encoder.calibrate([augment(clips.sound(i), rng) for i in range(min(16, len(clips)))])
     heads = TeacherHeads(encoder.hidden, lips.shape[-1])
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=0.02, betas=(0.9, 0.98))
-    shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, schedule.steps))
+    shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step % schedule.steps, schedule.steps))
     encoder.train()
+    total = schedule.cycles * schedule.steps
     losses: list[float] = []
     begin = time.monotonic()
-    for step in range(schedule.steps):
+    for step in range(total):
         strength = min(1.0, 0.3 + step / (0.6 * schedule.steps))  # rooms grow worse while it learns
         batch = _crops(clips, lips, schedule, strength, rng)
         loss, accuracy = _loss(encoder, heads, batch)

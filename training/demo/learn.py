@@ -20,7 +20,9 @@ from .clips import ClipRequest, Clips, Progress, join, load_clips, silent_clips
 from .encoder import EncoderSchedule, build_encoder, train_encoder
 from .geometry import LipGeometry, lip_geometry
 from .measure import Measures, fit_loudness, measure
-from .motion import MotionSchedule, demo_identity, hear, train_motion
+from .motion import MotionSchedule, demo_identity, hear, restore_range, train_motion
+
+_RANGE_CLIPS = 200  # clips on which the range of motion is restored
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,10 @@ def learn_motion(
     schedule = recipe.motion
     hearings = [hear(encoder, clips, schedule.seed + n, progress) for n in range(schedule.hearings)]
     motion, _ = train_motion(clips, hearings, lip_geometry(head), schedule, progress)
-    return Learned(encoder, motion, demo_identity(motion.config.identity))
+    identity = demo_identity(motion.config.identity)
+    some = slice(0, _RANGE_CLIPS)
+    restore_range(motion, identity, clips.part(some), hearings[0][some])
+    return Learned(encoder, motion, identity)
 
 
 def training_clips(names: Sequence[str], recipe: Recipe, cache: Path, progress: Progress | None = None) -> Clips:

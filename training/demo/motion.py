@@ -32,8 +32,8 @@ class MotionSchedule:
     """Passes over the clips, each heard through another room; `steps` batches of `batch` crops of `frames` frames."""
 
     hearings: int = 2
-    steps: int = 1500
-    batch: int = 16
+    steps: int = 2000
+    batch: int = 8
     frames: int = 64
     rate: float = 1e-3
     seed: int = 0
@@ -129,7 +129,11 @@ class Truth(NamedTuple):
 
 
 class MotionLoss:
-    """Lip-weighted vertex error and its change over time, lip gap at closures, KL(p ‖ softmax z_e) and |g - e|."""
+    """Vertex error, its change over time, lip gap, KL(p ‖ softmax z_e) and |g - e|.
+
+    Lip-weighted vertex and gap errors count by their size, not their square: a mouth that is either shut or open then
+    decides, where the squared error would have it half open and every movement too small.
+    """
 
     def __init__(self, geometry: LipGeometry) -> None:
         self.metric = torch.from_numpy(geometry.metric).float()
@@ -140,12 +144,13 @@ class MotionLoss:
         expression, jaw = said.expression - truth.expression, said.jaw - truth.jaw
         error = torch.cat([expression, jaw[..., :1]], -1)
         inside = truth.inside / truth.inside.mean()
-        place = ((error @ self.metric) * error).sum(-1)
+        place = torch.sqrt(((error @ self.metric) * error).sum(-1) + 0.05)  # mm
         change = error[:, 1:] - error[:, :-1]
         pace = ((change @ self.metric) * change).sum(-1)
-        gap = (error @ self.parted) ** 2
+        parted = error @ self.parted
+        gap = F.smooth_l1_loss(parted, torch.zeros_like(parted), reduction="none") * (1 + 3 * truth.closure)
         small = (expression**2).mean(-1) + (jaw[..., 1:] ** 2).mean(-1)
-        motion = (inside * (place + (0.02 + 0.1 * truth.closure) * gap + 2.0 * small)).mean()
+        motion = (inside * (1.5 * place + 0.3 * gap + 2.0 * small)).mean()
         motion = motion + 0.3 * (inside[:, 1:] * inside[:, :-1] * pace).mean()
         agree = F.kl_div(F.log_softmax(said.emotion_logits, -1), truth.emotion, reduction="none").sum(-1)
         score = (said.gate[..., 0] - (1 - truth.emotion[..., NEUTRAL])).abs()
@@ -158,6 +163,33 @@ def predict(motion: GRMN, identity: Tensor | None, tokens: Tensor, aus: NDArray[
     windows = token_windows(tokens.float(), motion.config.window_past, motion.config.window_future)
     said: Motion = motion(windows, torch.from_numpy(aus), identity)
     return said
+
+
+@torch.no_grad()
+def restore_range(motion: GRMN, identity: Tensor, clips: Clips, tokens: Tensor) -> NDArray[np.float32]:
+    """Scale jaw and mouth rows of the output layers so that predictions move as much as the truth; the gains `[E+1]`.
+
+    A network that is unsure predicts between the possible faces, and so moves too little (regression to the mean).
+    Gains are ratios of standard deviations over the neutral frames of `clips` and their `tokens` `[N,2F,H]`, kept within 1 and 1.3. They
+    scale about nothing: shut lips stay shut.
+    """
+    said = predict(motion, identity, tokens, clips.aus)
+    calm = clips.emotion[..., NEUTRAL] > 0.99  # how strongly an emotion shows is not the audio's to say
+    guess = torch.cat([said.expression, said.jaw[..., :1]], -1).numpy()[calm]
+    true = np.concatenate([clips.expression, clips.jaw[..., :1]], -1)[calm]
+    moving = true.std(axis=0) > 0.02
+    gains = np.where(moving, np.clip(true.std(axis=0) / (guess.std(axis=0) + 1e-6), 1.0, 1.3), 1.0).astype(np.float32)
+    expressions = clips.expression.shape[-1]
+    rows = torch.from_numpy(np.concatenate([gains, np.ones(2, np.float32)]))
+    heads = (
+        (motion.flame_exp_head, rows[:expressions]),
+        (motion.flame_jaw_head, rows[expressions:]),
+        (motion.residual_motion_head, rows),
+    )
+    for head, gain in heads:
+        head.weight.mul_(gain[:, None])
+        head.bias.mul_(gain)
+    return gains
 
 
 def _start_at_mean(motion: GRMN, clips: Clips) -> None:

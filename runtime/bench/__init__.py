@@ -1,7 +1,7 @@
 """What a bundle costs on this machine, and whether it costs more than it did: the library behind `emotag-bench`."""
 
 from .gate import Baseline, Verdict, check, write_baseline
-from .measure import Costs, Round, measure_round
+from .measure import Costs
 from .probe import Probe
 from .profile import Profile, profile
 
@@ -10,10 +10,8 @@ __all__ = [
     "Costs",
     "Probe",
     "Profile",
-    "Round",
     "Verdict",
     "check",
-    "measure_round",
     "profile",
     "write_baseline",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from ..drawing import Painter
 from ..graphs import Float
 from ..manifest import FRAME_SAMPLES, SAMPLE_RATE
 from ..model import Model
+from ..speech import Heard
 
 KERNELS = ("skin", "mouth", "project", "sort", "blend")
 STAGES = ("audio", "motion", "draw")
@@ -55,29 +57,52 @@ class Probe:
         self._sound = babble(8).reshape(-1, FRAME_SAMPLES)
         self._window = np.zeros(self._network.window_shape, np.float32)
         self._out = np.empty((height, width, 3), np.uint8)
-        self._frame = 0
+        self._heard: deque[Heard] = deque(maxlen=16)
+        self._motion = self._network.rest
+        self._encoded = self._drawn = 0
         self._extra = extra or (lambda stage: None)
 
     def frame(self) -> FrameCost:
         """Makes the next frame; what its stages cost. `audio` is 0 for a bundle without encoder."""
-        row = self._model.cues.at(self._frame)
-        aus = self._model.cues.cues.aus[row]
         start = _now()
-        heard = None if self._speech is None else self._speech.encode(self._sound[self._frame % len(self._sound)])
-        self._extra("audio")
+        self.encode()
         encoded = _now()
-        if self._speech is None or heard is None:
-            motion = self._network.recorded(self._window, aus)
-        else:
-            self._speech.take(heard)
-            motion = self._speech.motion(aus)
-        self._extra("motion")
+        self.move()
         moved = _now()
-        self._painter.draw(row, motion, None, self._background, self._out)
+        self.draw()
+        return FrameCost(encoded - start, moved - encoded, _now() - moved, self.kernels)
+
+    def encode(self) -> None:
+        """The audio stage of the next frame. Up to 16 may wait to be moved; the oldest comes first."""
+        if self._speech is not None:
+            self._heard.append(self._speech.encode(self._sound[self._encoded % len(self._sound)]))
+        self._encoded += 1
+        self._extra("audio")
+
+    def move(self) -> None:
+        """The motion stage of the oldest frame that was encoded and not moved."""
+        aus = self._model.cues.cues.aus[self._row]
+        if self._speech is None:
+            self._motion = self._network.recorded(self._window, aus)
+        else:
+            self._speech.take(self._heard.popleft())
+            self._motion = self._speech.motion(aus)
+        self._extra("motion")
+
+    def draw(self) -> None:
+        """The picture of the motion made last, with the next cue."""
+        self._painter.draw(self._row, self._motion, None, self._background, self._out)
+        self._drawn += 1
         self._extra("draw")
-        drawn = _now()
-        self._frame += 1
-        return FrameCost(encoded - start, moved - encoded, drawn - moved, self._painter.kernel_cpu_times)
+
+    @property
+    def kernels(self) -> tuple[float, ...]:
+        """Processor milliseconds of the newest picture's kernels, in the order of `KERNELS`."""
+        return self._painter.kernel_cpu_times
+
+    @property
+    def _row(self) -> int:
+        return self._model.cues.at(self._drawn)
 
     @property
     def picture(self) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..bundle import read_manifest
 from ..errors import ControlError
 from ..model import Model
 from ..output import check_output, partial_name
@@ -83,8 +84,8 @@ def _gate(options: argparse.Namespace) -> int:
     from ..bench.gate import FOREIGN_TOLERANCE, TOLERANCE, check, read_baseline
     from ..bench.measure import Costs
 
-    model = Model.load(options.bundle, threads=options.threads)
-    baseline, same = read_baseline(options.gate, model.manifest.name)
+    name = read_manifest(options.bundle).name
+    baseline, same = read_baseline(options.gate, name)
     tolerance = options.tolerance or TOLERANCE
     if not same:
         tolerance = max(tolerance, FOREIGN_TOLERANCE)
@@ -92,7 +93,7 @@ def _gate(options: argparse.Namespace) -> int:
             f"note: {options.gate} has no baseline of this kind of machine, only of {baseline.machine}: "
             f"a stage may cost {tolerance:.0%} more; make a sharp one with --write-baseline"
         )
-    verdicts = check(Costs(model), baseline, tolerance)
+    verdicts = check(lambda: Costs(Model.load(options.bundle, threads=1)), baseline, tolerance)
     for verdict in verdicts:
         print(verdict.line())
     content = [{**vars(verdict), "passed": verdict.passed, "change": verdict.change} for verdict in verdicts]
@@ -108,12 +109,12 @@ def _write_baseline(options: argparse.Namespace) -> int:
     from ..bench.measure import Costs
 
     check_output(options.write_baseline, ".json")
-    model = Model.load(options.bundle, threads=options.threads)
-    baseline = Baseline.measured(Costs(model), model.manifest.name)
+    name = read_manifest(options.bundle).name
+    baseline = Baseline.measured(lambda: Costs(Model.load(options.bundle, threads=1)), name)
     write_baseline(options.write_baseline, baseline)
     print(f"{options.write_baseline}: {baseline.bundle} on {baseline.machine}")
-    for name, stage in baseline.stages.items():
-        print(f"  {name:<10}{stage.ms:>8.2f} ms{stage.ratio:>9.3f} calibrations")
+    for part, stage in baseline.stages.items():
+        print(f"  {part:<10}{stage.ms:>8.2f} ms{stage.ratio:>9.3f} calibrations")
     return 0
 
 

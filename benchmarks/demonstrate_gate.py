@@ -1,0 +1,123 @@
+"""Shows that the gate of `emotag-bench` can be believed: it fails where it should, and only there.
+
+    python -m benchmarks.demonstrate_gate BUNDLE [--runs 20] [--share 0.1]
+
+1. Real work worth a share of a stage (10%) is added to each stage in turn: the gate must fail and name that stage only.
+   The work is array arithmetic of a fixed amount, sized once beforehand; no number is multiplied. The overhead of a
+   step, a quarter of a millisecond beside the stages, has five times the tolerance and gets five times the share.
+2. Twenty unchanged runs while another process keeps a core busy: all must pass.
+
+Takes some minutes and is not part of the continuous integration. The exit code is 1 if either part disappoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from emotag.runtime import Model
+from emotag.runtime.bench.gate import Baseline, Verdict, check
+from emotag.runtime.bench.measure import GATED, OVERHEAD, Costs, Extra
+
+_UNIT = np.linspace(0, 1, 512, dtype=np.float32)
+
+
+def work(units: int) -> None:
+    """A fixed amount of arithmetic: `units` times the sine of 512 numbers."""
+    for _ in range(units):
+        np.sin(_UNIT)
+
+
+def load(bundle: Path, extra: Extra | None = None) -> Costs:
+    """The bundle's stages, loaded anew."""
+    return Costs(Model.load(bundle, threads=1), extra)
+
+
+def unit_milliseconds() -> float:
+    """Processor time of one unit."""
+    times = []
+    for _ in range(50):
+        start = time.thread_time_ns()
+        work(20)
+        times.append((time.thread_time_ns() - start) * 1e-6 / 20)
+    return float(np.median(times))
+
+
+def adds(stage: str, units: int) -> Callable[[str], None]:
+    """Work for one stage and none for the others."""
+    return lambda name: work(units) if name == stage else None
+
+
+@contextlib.contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """A process that computes and walks through memory until the end of the block."""
+    process = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _spin() -> None:
+    memory = np.zeros(32 << 20, np.uint8)
+    matrix = np.random.default_rng(0).standard_normal((60, 60))
+    while True:
+        memory += 1
+        for _ in range(2000):
+            matrix @ matrix
+
+
+def describe(verdicts: list[Verdict]) -> str:
+    """All stages in a line."""
+    return "  ".join(f"{v.stage} {v.change:+.1%}{'' if v.passed else ' FAIL'}" for v in verdicts)
+
+
+def show_failures(bundle: Path, baseline: Baseline, share: float) -> bool:
+    """Part 1; whether every stage was caught alone."""
+    unit, caught = unit_milliseconds(), True
+    for stage in GATED:
+        wanted = share * baseline.stages[stage].ms * (5 if stage == OVERHEAD else 1)
+        extra = adds(stage, max(1, round(wanted / unit)))
+        verdicts = check(lambda extra=extra: load(bundle, extra), baseline)
+        failed = [verdict.stage for verdict in verdicts if not verdict.passed]
+        caught &= failed == [stage]
+        print(f"{stage:<10}+{wanted:.3f} ms  {describe(verdicts)}", flush=True)
+    return caught
+
+
+def show_passes(bundle: Path, baseline: Baseline, runs: int) -> bool:
+    """Part 2; whether every run passed."""
+    passed = 0
+    with busy_neighbour():
+        for run in range(runs):
+            verdicts = check(lambda: load(bundle), baseline)
+            passed += all(verdict.passed for verdict in verdicts)
+            print(f"unchanged {run + 1:>2}  {describe(verdicts)}", flush=True)
+    print(f"{passed} of {runs} unchanged runs beside a busy neighbour passed")
+    return passed == runs
+
+
+def main() -> int:
+    """Both parts, against a baseline that is measured first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--share", type=float, default=0.1)
+    options = parser.parse_args()
+    baseline = Baseline.measured(lambda: load(options.bundle), options.bundle.name)
+    caught = show_failures(options.bundle, baseline, options.share)
+    passed = show_passes(options.bundle, baseline, options.runs)
+    return 0 if caught and passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

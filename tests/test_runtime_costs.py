@@ -1,0 +1,71 @@
+"""What may not grow: memory over many steps, and int8 on processors that saturate."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from synthetic_bundle import Array, Shape, write_bundle
+from test_runtime_stream import noise
+
+from emotag.export.graphs import quantise
+from emotag.runtime import Avatar, Model
+from emotag.runtime.bench.fresh import resident_mb
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_two_thousand_steps_allocate_nothing_that_stays(tmp_path: Path, pipelined: bool) -> None:
+    model = Model.load(write_bundle(tmp_path / "a.emotag", Shape(size=32)), threads=1)
+    avatar, samples = Avatar(model, pipelined=pipelined), noise(640 * 50).reshape(-1, 640)
+
+    def steps(count: int) -> None:
+        for number in range(count):
+            avatar.step(samples[number % 50])
+
+    steps(200)  # cue cameras and statistics are made once
+    gc.collect()
+    before = resident_mb()
+    tracemalloc.start()
+    try:
+        start = tracemalloc.take_snapshot()
+        steps(2000)
+        gc.collect()
+        grown = sum(entry.size_diff for entry in tracemalloc.take_snapshot().compare_to(start, "filename"))
+    finally:
+        tracemalloc.stop()
+    assert grown < 20_000, f"{grown} bytes more after 2,000 steps"
+    assert resident_mb() - before < 8
+
+
+def product(weights: Array) -> onnx.ModelProto:
+    """x [1, K] times constant weights [K, N]."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "product",
+        [value("x", TensorProto.FLOAT, [1, weights.shape[0]])],
+        [value("y", TensorProto.FLOAT, [1, weights.shape[1]])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_int8_weights_have_seven_bits_so_that_no_processor_saturates() -> None:
+    """Without VNNI, pairs of 8-bit products are added in 16 bits: 2·255·127 is too much for them, 2·255·64 is not."""
+    weights = np.ones((256, 16), np.float32)  # every weight at the end of its range, every input too: the worst case
+    weights[:, 1::2] = np.linspace(0.5, 1, 256)[:, None]
+    x = np.ones((1, 256), np.float32)
+    x[0, 0] = 0.0  # the inputs' range starts at 0, so all the others become 255
+    model = quantise(product(weights))
+    stored = [numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.INT8]
+    assert [array.shape for array in stored if array.ndim == 2] == [(256, 16)]
+    assert max(int(np.abs(array.astype(int)).max()) for array in stored) <= 64
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x})[0]
+    np.testing.assert_allclose(found, x @ weights, rtol=0.01)

@@ -105,7 +105,7 @@ def test_training_lowers_the_loss(clips: Clips) -> None:
     assert motion.config.steerable
     said = predict(motion, demo_identity(), tokens, clips.aus)
     assert said.expression.shape == clips.expression.shape and torch.isfinite(said.expression).all()
-    gains = restore_range(motion, demo_identity(), clips, tokens)
+    gains = restore_range(motion, demo_identity(), clips, tokens, NAMES)
     wider = predict(motion, demo_identity(), tokens, clips.aus)
     assert gains.min() >= 1 and gains[-1] > 1
     torch.testing.assert_close(wider.jaw[..., 0], said.jaw[..., 0] * float(gains[-1]), atol=1e-5, rtol=1e-4)

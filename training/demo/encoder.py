@@ -47,7 +47,7 @@ class EncoderSchedule:
     """
 
     steps: int = 1400
-    cycles: int = 2
+    cycles: int = 1
     batch: int = 8
     frames: int = 80
     rate: float = 1.5e-3

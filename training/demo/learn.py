@@ -89,7 +89,7 @@ def learn_motion(
     motion, _ = train_motion(clips, hearings, lip_geometry(head), schedule, progress)
     identity = demo_identity(motion.config.identity)
     some = slice(0, _RANGE_CLIPS)
-    restore_range(motion, identity, clips.part(some), hearings[0][some])
+    restore_range(motion, identity, clips.part(some), hearings[0][some], head.expression_names)
     return Learned(encoder, motion, identity)
 
 

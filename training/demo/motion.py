@@ -166,18 +166,21 @@ def predict(motion: GRMN, identity: Tensor | None, tokens: Tensor, aus: NDArray[
 
 
 @torch.no_grad()
-def restore_range(motion: GRMN, identity: Tensor, clips: Clips, tokens: Tensor) -> NDArray[np.float32]:
+def restore_range(
+    motion: GRMN, identity: Tensor, clips: Clips, tokens: Tensor, names: Sequence[str]
+) -> NDArray[np.float32]:
     """Scale jaw and mouth rows of the output layers so that predictions move as much as the truth; the gains `[E+1]`.
 
     A network that is unsure predicts between the possible faces, and so moves too little (regression to the mean).
-    Gains are ratios of standard deviations over the neutral frames of `clips` and their `tokens` `[N,2F,H]`, kept within 1 and 1.3. They
-    scale about nothing: shut lips stay shut.
+    Gains are ratios of standard deviations over the neutral frames of `clips` with their `tokens` `[N,2F,H]`, within
+    1 and 1.3; `names` are the expressions', of which only the mouth's change. Shut lips stay shut.
     """
     said = predict(motion, identity, tokens, clips.aus)
     calm = clips.emotion[..., NEUTRAL] > 0.99  # how strongly an emotion shows is not the audio's to say
     guess = torch.cat([said.expression, said.jaw[..., :1]], -1).numpy()[calm]
     true = np.concatenate([clips.expression, clips.jaw[..., :1]], -1)[calm]
-    moving = true.std(axis=0) > 0.02
+    mouth = np.array([name.startswith("mouth") for name in names] + [True])
+    moving = mouth & (true.std(axis=0) > 0.02)
     gains = np.where(moving, np.clip(true.std(axis=0) / (guess.std(axis=0) + 1e-6), 1.0, 1.3), 1.0).astype(np.float32)
     expressions = clips.expression.shape[-1]
     rows = torch.from_numpy(np.concatenate([gains, np.ones(2, np.float32)]))

@@ -7,7 +7,6 @@ beginning of the speech at half the frame rate.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +21,15 @@ ROUND = ("mouthPucker", "mouthFunnel")
 
 
 def moments(frames: list[runtime.Frame], names: tuple[str, ...]) -> list[runtime.Frame]:
-    """The closed mouth, the widest jaw and the roundest lips of a speech."""
+    """The closed mouth, the widest jaw, and the roundest lips while the jaw is not wide, of a speech."""
     columns = [names.index(name) for name in ROUND if name in names]
 
     def opening(frame: runtime.Frame) -> float:
         return float(np.linalg.norm(frame.jaw))
 
-    def roundness(frame: runtime.Frame) -> float:
-        return float(frame.expression[columns].sum())
-
-    measures: list[tuple[Callable[..., runtime.Frame], Callable[[runtime.Frame], float]]]
-    measures = [(min, opening), (max, opening), (max, roundness)]
-    return [choose(frames, key=measure) for choose, measure in measures]
+    by_opening = sorted(frames, key=opening)
+    half = by_opening[: len(frames) // 2 + 1]
+    return [by_opening[0], by_opening[-1], max(half, key=lambda frame: float(frame.expression[columns].sum()))]
 
 
 def write_picture(frames: list[runtime.Frame], path: Path) -> None:
@@ -46,7 +42,7 @@ def write_animation(frames: list[runtime.Frame], path: Path) -> None:
     images = [Image.fromarray(frame.rgb) for frame in frames[::STRIDE]]
     for quality in (80, 70, 60, 50):
         images[0].save(
-            path, save_all=True, append_images=images[1:], duration=40 * STRIDE, loop=0, quality=quality, method=6
+            path, save_all=True, append_images=images[1:], duration=40 * STRIDE, loop=0, quality=quality, method=4
         )
         if path.stat().st_size <= LIMIT:
             return

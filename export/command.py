@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..runtime.errors import CheckpointError, EmotagError
+from ..runtime.commands.guard import guarded
+from ..runtime.errors import CheckpointError
 from ..training.checkpoint import Checkpoint, load_checkpoint
 from ..training.released import AUTO, RELEASED_ENCODER, load_released
 from ..training.wav2vec2 import StreamingConfig
@@ -23,20 +24,12 @@ from .speech import load_speech
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, or 1 after one line that says what is wrong."""
+    """Entry point; the exit code is 0, 1 after a line that says what is wrong, 2 for usage, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     logging.getLogger("root").setLevel(logging.ERROR)
-    try:
-        _run(options)
-    except EmotagError as error:
-        print(f"emotag-export: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("emotag-export: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return guarded(lambda: _run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     speech, speech_name = load_speech(options.speech)
     with tqdm(total=6, bar_format="{desc:<34}{bar}| {elapsed}", file=sys.stderr) as bar:
 
@@ -89,6 +82,7 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{options.output}: {summary(report)}")
     for note in checkpoint.info.notes:
         print(f"note: {note}")
+    return 0
 
 
 def read_checkpoint(options: argparse.Namespace, speech: NDArray[np.float32]) -> Checkpoint:

@@ -277,7 +277,7 @@ def test_what_is_not_a_checkpoint_gives_one_line(
     else:
         path.unlink()
     assert main([str(path), "-o", str(tmp_path / "out.emotag")]) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if "emotag-export:" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "bad.pt" in lines[0] and "Traceback" not in lines[0]
     assert not (tmp_path / "out.emotag").exists() and not (tmp_path / "emotag-was-here").exists()
 

@@ -182,6 +182,6 @@ def test_control_c_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 130 and "interrupted" in error and "Traceback" not in error
     assert os.listdir(tmp_path) == ["long.wav"]

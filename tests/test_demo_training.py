@@ -92,6 +92,15 @@ def test_conditions_name_contempt_apart(clips: Clips) -> None:
     np.testing.assert_allclose(clips.conditions(0)[:, :7], clips.emotion[0])
 
 
+def test_calm_units_leave_out_the_emotion(clips: Clips) -> None:
+    calm = clips.calm_units(6)  # the silent, neutral clip
+    np.testing.assert_allclose(calm, clips.aus[6])
+    emotion = np.zeros_like(clips.emotion)
+    emotion[..., 0] = 1
+    angry = Clips(**{**vars(clips), "emotion": emotion, "contempt": np.zeros(len(clips), bool)})
+    np.testing.assert_allclose(angry.calm_units(6)[:, 1], np.clip(clips.aus[6][:, 1] - 4.0, 0, 5))
+
+
 def test_training_lowers_the_loss(clips: Clips) -> None:
     lips = lip_channels(clips, NAMES)
     np.testing.assert_allclose(lips.mean(axis=(0, 1)), 0, atol=1e-4)

@@ -32,6 +32,7 @@ from ..corpus import (
     stretch,
     synthesize,
 )
+from ..corpus.face import ACTION_UNITS
 from ..corpus.phonemes import Segment
 
 FRAME = 640  # samples of a video frame
@@ -82,6 +83,15 @@ class Clips:
             asked[:, :-1] = 0
             asked[:, EMOTIONS.index("neutral")] = 1 - asked[:, -1]
         return asked
+
+    def calm_units(self, clip: int) -> NDArray[np.float32]:
+        """`[F,6]` the clip's action units without those of its emotion."""
+        looks = np.zeros((len(EMOTIONS) + 1, self.aus.shape[-1]), np.float32)
+        for index, name in enumerate((*EMOTIONS, "contempt")):
+            for unit, height in LOOKS[name].aus.items():
+                looks[index, ACTION_UNITS.index(unit)] = height
+        calm: NDArray[np.float32] = np.clip(self.aus[clip] - self.conditions(clip) @ looks, 0, 5)
+        return calm
 
     def part(self, which: slice) -> Clips:
         """Some of the clips."""

@@ -24,7 +24,8 @@ CONDITIONS = (*EMOTIONS, "contempt")
 
 _KL_WEIGHT = 0.01  # of the released implementation
 _SCORE_WEIGHT = 0.1
-_TOLD = 0.3  # share of crops whose emotion the network is told
+_TOLD = 0.4  # share of crops whose emotion the network is told
+_CALM = 0.6  # share of those that see a calm speaker's action units, so that what is told shows without them
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,18 @@ def train_motion(
     geometry: LipGeometry,
     schedule: MotionSchedule,
     progress: Progress | None = None,
+    motion: GRMN | None = None,
 ) -> tuple[GRMN, list[float]]:
-    """Train GRMN on crops of `clips` and the tokens of one of their `hearings`; returns it and every step's loss."""
+    """Train GRMN on crops of `clips` and the tokens of one of their `hearings`; returns it and every step's loss.
+
+    A given `motion` learns on.
+    """
     torch.manual_seed(schedule.seed)
     rng = np.random.default_rng([schedule.seed, 4])
-    motion = GRMN(motion_config(hearings[0].shape[-1], clips.expression.shape[-1])).train()
-    _start_at_mean(motion, clips)
+    if motion is None:
+        motion = GRMN(motion_config(hearings[0].shape[-1], clips.expression.shape[-1]))
+        _start_at_mean(motion, clips)
+    motion.train()
     identity = demo_identity(motion.config.identity)
     loss_of = MotionLoss(geometry)
     optimizer = torch.optim.AdamW(motion.parameters(), lr=schedule.rate, weight_decay=0.01)
@@ -222,9 +229,10 @@ def _crops(
         inside = np.ones(schedule.frames, np.float32)
         inside[schedule.frames - config.smooth_future :] = 0
         inside[: config.smooth_past if start else 0] = 0
-        tracks = (clips.expression, clips.jaw, clips.aus, clips.emotion, clips.closure)
         told = np.full((schedule.frames, 1), rng.random() < _TOLD, np.float32)
-        row = [*(track[clip, span] for track in tracks), clips.conditions(clip)[span], told, inside]
+        aus = clips.calm_units(clip) if told[0, 0] and rng.random() < _CALM else clips.aus[clip]
+        face = (clips.expression[clip, span], clips.jaw[clip, span], aus[span], clips.emotion[clip, span])
+        row = [*face, clips.closure[clip, span], clips.conditions(clip)[span], told, inside]
         for part, track in zip(parts, row, strict=True):
             part.append(track)
     return torch.stack(windows), Truth(*(torch.from_numpy(np.stack(part)) for part in parts))

@@ -1,7 +1,8 @@
 """Kernels: FLAME skinning, Gaussian binding, mouth offsets, hash grid and rasterizer.
 
 `Scene` and `Renderer` draw frames; `skin`, `bind`, `hash_grid`, `mouth_offsets`, `apply_mouth` and `rasterize` are the
-same steps one by one. Lengths are metres, angles radians (axis-angle), quaternions wxyz, arrays float32.
+same steps one by one; `Tracer` draws with gradients, for training. Lengths are metres, angles radians (axis-angle),
+quaternions wxyz, arrays float32.
 """
 
 from . import constants
@@ -9,6 +10,7 @@ from .camera import Camera
 from .models import Gaussians, Head, Mouth
 from .renderer import Renderer, Scene, supported_isas
 from .stages import Bound, MouthOffsets, apply_mouth, bind, hash_grid, mouth_offsets, rasterize, skin
+from .tracing import Traced, TraceGradients, Tracer
 
 __all__ = [
     "Bound",
@@ -19,6 +21,9 @@ __all__ = [
     "MouthOffsets",
     "Renderer",
     "Scene",
+    "TraceGradients",
+    "Traced",
+    "Tracer",
     "apply_mouth",
     "bind",
     "constants",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import EmotagError
+from .errors import BackendError, ControlError, EmotagError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int32]
@@ -68,3 +70,22 @@ def frozen(owner: object, **fields: npt.NDArray[Any]) -> None:
         own = array.copy()
         own.flags.writeable = False
         object.__setattr__(owner, name, own)
+
+
+@contextmanager
+def kernel_errors() -> Iterator[None]:
+    """Around a kernel that draws: what can still go wrong there, as errors that say what to do.
+
+    Raises:
+        ControlError: the picture needs more pairs of a Gaussian and a tile than a list can number.
+        BackendError: there is not enough memory.
+    """
+    try:
+        yield
+    except OverflowError as cause:
+        raise ControlError(
+            f"{cause}: too many Gaussians cover too much of the picture; draw a smaller picture, move the camera "
+            "away, or make the Gaussians smaller"
+        ) from cause
+    except MemoryError as cause:
+        raise BackendError("not enough memory to draw; draw a smaller picture or fewer Gaussians") from cause

@@ -96,6 +96,43 @@ class Renderer:
     @property
     def workspace_bytes(self) -> int: ...
 
+class Trace:
+    def visible(self) -> NDArray[numpy.uint8]: ...
+
+class Tracer:
+    def __init__(self, isa: str, threads: int) -> None: ...
+    def forward(
+        self,
+        means: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        quats: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        scales: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        opacities: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        sh: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        degree: int,
+        features: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
+        view: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
+        intrinsics: tuple[float, float, float, float],
+        width: int,
+        height: int,
+    ) -> tuple[Trace, NDArray[numpy.float32], NDArray[numpy.float32]]: ...
+    def backward(
+        self,
+        trace: Trace,
+        picture: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        alpha: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        d_picture: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        d_alpha: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> tuple[
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+    ]: ...
+    def cpu_milliseconds(self) -> list[float]: ...
+
 def skin(
     head: Head,
     expression: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
@@ -151,8 +188,6 @@ GRID_FEATURES: int = 36
 GRID_BASE: float = 16.0
 
 GRID_FINEST: float = 38.400001525878906
-
-MOUTH_AUDIO: int = 256
 
 MOUTH_HIDDEN: int = 64
 

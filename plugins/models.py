@@ -17,7 +17,6 @@ from .constants import (
     GRID_LEVELS,
     JOINTS,
     MAX_SH_DEGREE,
-    MOUTH_AUDIO,
     MOUTH_HIDDEN,
     MOUTH_OUTPUTS,
     POSE_FEATURES,
@@ -191,8 +190,8 @@ class Mouth:
         bound: half side of the grid's cube, metres.
         xy, yz, xz: (N, 1) embeddings of the planes.
         offsets: (13,) int32, first row of each of the 12 levels, and N.
-        layers: (64, 292), (64, 64), (64, 64), bias-free, ReLU between; inputs are the 36 grid features, then the 256 of
-            the encoded audio.
+        layers: (64, 36 + A), (64, 64), (64, 64), bias-free, ReLU between; inputs are the 36 grid features, then the A
+            of the encoded audio.
         head_weight, head_bias: (10, 64) and (10,).
 
     Raises:
@@ -226,7 +225,6 @@ class Mouth:
             raise CheckpointError("mouth.grid.xy, yz and xz differ in length")
         if len(self.layers) != 3:
             raise CheckpointError(f"the mouth network must have 3 layers, not {len(self.layers)}")
-        sizes = (GRID_FEATURES + MOUTH_AUDIO, MOUTH_HIDDEN, MOUTH_HIDDEN)
         frozen(
             self,
             index=index,
@@ -235,10 +233,15 @@ class Mouth:
             head_weight=floats("mouth.head.weight", self.head_weight, (MOUTH_OUTPUTS, MOUTH_HIDDEN), error),
             head_bias=floats("mouth.head.bias", self.head_bias, (MOUTH_OUTPUTS,), error),
         )
-        layers = tuple(
-            floats(f"mouth.mlp.{i}", layer, (MOUTH_HIDDEN, size), error).copy()
-            for i, (layer, size) in enumerate(zip(self.layers, sizes, strict=True))
-        )
+        first = floats("mouth.mlp.0", self.layers[0], (MOUTH_HIDDEN, None), error)
+        if first.shape[1] <= GRID_FEATURES:
+            raise CheckpointError(
+                f"mouth.mlp.0 has {first.shape[1]} inputs; it must read {GRID_FEATURES} of the grid and at least one "
+                "of the encoded audio"
+            )
+        square = (MOUTH_HIDDEN, MOUTH_HIDDEN)
+        others = (floats(f"mouth.mlp.{i}", self.layers[i], square, error).copy() for i in (1, 2))
+        layers = (first.copy(), *others)
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "bound", bound)
         tables = (self.xy[:, 0], self.yz[:, 0], self.xz[:, 0])
@@ -249,6 +252,11 @@ class Mouth:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def audio_size(self) -> int:
+        """A, the width of the encoded audio."""
+        return int(self.layers[0].shape[1]) - GRID_FEATURES
 
 
 def _grid_offsets(values: npt.ArrayLike, rows: int) -> Ints:

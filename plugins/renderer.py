@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._checks import Floats, floats, indices
+from ._checks import Floats, floats, indices, kernel_errors
 from .camera import Camera
-from .constants import JOINTS, MAX_THREADS, MOUTH_AUDIO
+from .constants import JOINTS, MAX_THREADS
 from .errors import BackendError, CheckpointError, ControlError
 from .models import Gaussians, Head, Mouth
 
@@ -130,7 +130,7 @@ class Renderer:
             pose: (5, 3) axis-angle of root, neck, jaw, left eye, right eye.
             translation: (3,) metres.
             camera: the camera; its size is the picture's.
-            encoded_audio: (256,) input of the mouth network; None leaves the mouth where it is bound. Not read where
+            encoded_audio: (A,) input of the mouth network; None leaves the mouth where it is bound. Not read where
                 the scene has no mouth.
             background: a colour (r, g, b) in 0…1, a picture (H, W, 3) of uint8 or of floats in 0…1, or None for RGBA.
             out: uint8 (H, W, 3), or (H, W, 4) if background is None, C-contiguous, to draw into; None makes a new one.
@@ -139,25 +139,27 @@ class Renderer:
             uint8 (H, W, 3), colours truncated to 8 bits; or (H, W, 4) with straight (not premultiplied) alpha.
 
         Raises:
-            ControlError: if an input has a wrong shape or type, or is not finite.
+            ControlError: if an input has a wrong shape or type, or is not finite, or the picture is too much to draw.
+            BackendError: if there is not enough memory.
         """
         colour, image8, image = _background(background, camera)
         picture = _output(out, camera, 4 if background is None else 3)
         audio = None
         if encoded_audio is not None and self.scene.mouth is not None:
-            audio = floats("encoded_audio", encoded_audio, (MOUTH_AUDIO,), ControlError)
-        self._kernel.draw(
-            floats("expression", expression, (self.scene.head.expressions,), ControlError),
-            floats("pose", pose, (JOINTS, 3), ControlError),
-            floats("translation", translation, (3,), ControlError),
-            audio,
-            camera.view,
-            camera.intrinsics,
-            colour,
-            image8,
-            image,
-            picture,
-        )
+            audio = floats("encoded_audio", encoded_audio, (self.scene.mouth.audio_size,), ControlError)
+        with kernel_errors():
+            self._kernel.draw(
+                floats("expression", expression, (self.scene.head.expressions,), ControlError),
+                floats("pose", pose, (JOINTS, 3), ControlError),
+                floats("translation", translation, (3,), ControlError),
+                audio,
+                camera.view,
+                camera.intrinsics,
+                colour,
+                image8,
+                image,
+                picture,
+            )
         return picture
 
 

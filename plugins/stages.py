@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._checks import Floats, Ints, floats, indices
+from ._checks import Floats, Ints, floats, indices, kernel_errors
 from .camera import Camera
-from .constants import JOINTS, MOUTH_AUDIO, MOUTH_MEAN_SCALE, MOUTH_SCALE_SCALE
+from .constants import JOINTS, MOUTH_MEAN_SCALE, MOUTH_SCALE_SCALE
 from .errors import ControlError
 from .models import Gaussians, Head, Mouth, checked_sh
 from .renderer import checked_isa, checked_threads
@@ -89,14 +89,14 @@ def mouth_offsets(points: npt.ArrayLike, encoded_audio: npt.ArrayLike, mouth: Mo
 
     Args:
         points: (M, 3) their bound positions, metres.
-        encoded_audio: (256,) the frame's audio encoding, before AdaIN.
+        encoded_audio: (A,) the frame's audio encoding, before AdaIN.
         mouth: the network.
 
     Raises:
         ControlError: if a shape is wrong or a value is not finite.
     """
     features = hash_grid(points, mouth)
-    audio = floats("encoded_audio", encoded_audio, (MOUTH_AUDIO,), ControlError)
+    audio = floats("encoded_audio", encoded_audio, (mouth.audio_size,), ControlError)
     raw = _kernels.mouth_network(features, audio, mouth.arrays)
     scale = np.float32(MOUTH_SCALE_SCALE)
     return MouthOffsets(raw[:, :3] * np.float32(MOUTH_MEAN_SCALE), raw[:, 3:7].copy(), raw[:, 7:] * scale)
@@ -106,7 +106,7 @@ def apply_mouth(bound: Bound, mouth: Mouth, offsets: MouthOffsets) -> Bound:
     """`bound` with the mouth moved: position adds, rotation composes q ⊗ unit(Δr), scale times softplus(Δs)."""
     count, moved = len(bound.means), len(mouth)
     indices("mouth.index", mouth.index, (None,), count, ControlError)
-    means, quats, scales = (array.copy() for array in _checked_bound(bound))
+    means, quats, scales = (array.copy() for array in checked_bound(bound))
     _kernels.apply_mouth(
         mouth.index,
         floats("offsets.d_mu", offsets.d_mu, (moved, 3), ControlError),
@@ -145,31 +145,44 @@ def rasterize(
         ControlError, CheckpointError: if an input is not what it should be.
         BackendError: if the instruction set is not available.
     """
-    means, quats, scales = _checked_bound(bound)
-    alphas = floats("opacities", opacities, (len(means),), ControlError)
-    if alphas.size and not (alphas.min() >= 0.0 and alphas.max() <= 1.0):
-        raise ControlError("opacities must lie in 0…1; apply the sigmoid first")
+    means, quats, scales = checked_bound(bound)
     colour = None if background is None else floats("background", background, (3,), ControlError)
     view_index: Ints = np.zeros(len(means), np.int32)
     arrays = _kernels.GaussianArrays(
-        view_index, means, quats, scales, alphas, checked_sh(sh, len(means), sh_degree), int(sh_degree)
+        view_index,
+        means,
+        quats,
+        scales,
+        checked_opacities(opacities, len(means)),
+        checked_sh(sh, len(means), sh_degree),
+        int(sh_degree),
     )
-    return _kernels.rasterize(
-        arrays,
-        camera.view,
-        camera.intrinsics,
-        int(camera.width),
-        int(camera.height),
-        None if colour is None else (float(colour[0]), float(colour[1]), float(colour[2])),
-        checked_isa(isa),
-        checked_threads(threads),
-    )
+    with kernel_errors():
+        return _kernels.rasterize(
+            arrays,
+            camera.view,
+            camera.intrinsics,
+            int(camera.width),
+            int(camera.height),
+            None if colour is None else (float(colour[0]), float(colour[1]), float(colour[2])),
+            checked_isa(isa),
+            checked_threads(threads),
+        )
 
 
-def _checked_bound(bound: Bound) -> Bound:
+def checked_bound(bound: Bound) -> Bound:
+    """`bound` as contiguous float32 of matching lengths; ControlError if it is not."""
     means = floats("bound.means", bound.means, (None, 3), ControlError)
     return Bound(
         means,
         floats("bound.quats", bound.quats, (len(means), 4), ControlError),
         floats("bound.scales", bound.scales, (len(means), 3), ControlError),
     )
+
+
+def checked_opacities(opacities: npt.ArrayLike, count: int) -> Floats:
+    """`opacities` as (count,) in 0…1; ControlError if they are not."""
+    alphas = floats("opacities", opacities, (count,), ControlError)
+    if alphas.size and not (alphas.min() >= 0.0 and alphas.max() <= 1.0):
+        raise ControlError("opacities must lie in 0…1; apply the sigmoid first")
+    return alphas

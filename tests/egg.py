@@ -83,8 +83,8 @@ def gaussians(
     )
 
 
-def mouth(of: plugins.Gaussians, count: int = 50, seed: int = 2) -> plugins.Mouth:
-    """A mouth network with random weights on some of the Gaussians."""
+def mouth(of: plugins.Gaussians, count: int = 50, seed: int = 2, audio: int = 256) -> plugins.Mouth:
+    """A mouth network with random weights on some of the Gaussians; `audio` is the width of the encoded audio."""
     random = np.random.default_rng(seed)
     resolution = np.ceil(np.exp2(np.arange(12) * np.log2(38.4 / 16) / 11) * 16 - 1).astype(int) + 1
     offsets = np.concatenate([[0], np.cumsum(((resolution + 1) ** 2 + 7) // 8 * 8)]).astype(np.int32)
@@ -96,7 +96,7 @@ def mouth(of: plugins.Gaussians, count: int = 50, seed: int = 2) -> plugins.Mout
         yz=random.normal(0, 0.5, (offsets[-1], 1)).astype(np.float32),
         xz=random.normal(0, 0.5, (offsets[-1], 1)).astype(np.float32),
         offsets=offsets,
-        layers=(layer(64, 292), layer(64, 64), layer(64, 64)),
+        layers=(layer(64, 36 + audio), layer(64, 64), layer(64, 64)),
         head_weight=layer(10, 64),
         head_bias=np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 0], np.float32),
     )

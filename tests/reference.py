@@ -145,7 +145,8 @@ def hash_grid(points: ArrayLike, mouth: plugins.Mouth) -> Doubles:
 def mouth_offsets(points: ArrayLike, audio: ArrayLike, mouth: plugins.Mouth) -> tuple[Doubles, Doubles, Doubles]:
     """d_mu (M,3), d_rot (M,4), d_scale (M,3), eq. 8."""
     features = hash_grid(points, mouth)
-    x = np.concatenate([features, np.broadcast_to(np.asarray(audio, np.float64), (len(features), 256))], axis=1)
+    encoded = np.asarray(audio, np.float64)
+    x = np.concatenate([features, np.broadcast_to(encoded, (len(features), len(encoded)))], axis=1)
     x = np.maximum(x @ mouth.layers[0].T.astype(np.float64), 0)
     x = np.maximum(x @ mouth.layers[1].T.astype(np.float64), 0)
     x = x @ mouth.layers[2].T.astype(np.float64)

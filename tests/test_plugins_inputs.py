@@ -79,7 +79,8 @@ def test_gaussians_that_are_refused(changes: dict[str, object], named: str) -> N
         ({"offsets": MOUTH.offsets + 1}, "mouth.grid.offsets"),
         ({"offsets": np.arange(13)}, "mouth.grid.offsets"),
         ({"layers": MOUTH.layers[:2]}, "3 layers"),
-        ({"layers": (MOUTH.layers[1], *MOUTH.layers[1:])}, "mouth.mlp.0"),
+        ({"layers": (MOUTH.layers[0][:, :36], *MOUTH.layers[1:])}, "mouth.mlp.0 has 36 inputs"),
+        ({"layers": (MOUTH.layers[0], MOUTH.layers[0], MOUTH.layers[2])}, "mouth.mlp.1"),
         ({"head_bias": np.zeros(9)}, "mouth.head.bias"),
     ],
 )

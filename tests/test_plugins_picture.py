@@ -11,6 +11,7 @@ import pytest
 import reference
 
 from emotag import plugins
+from emotag.plugins.errors import ControlError
 
 ISAS = plugins.supported_isas()
 
@@ -197,3 +198,28 @@ def test_workspace_is_small() -> None:
     assert renderer.workspace_bytes < 25e6
     assert set(renderer.timings) == {"skin", "mouth", "project", "sort", "blend"}
     assert all(time >= 0 for time in renderer.timings.values())
+
+
+def test_mouths_of_other_audio_widths_move(scene: plugins.Scene) -> None:
+    """The renderer reads as much encoded audio as the network's first layer does."""
+    mouth = egg.mouth(scene.gaussians, audio=24)
+    controls, camera = egg.controls(scene.head), egg.camera(96, 96)
+    audio = np.random.default_rng(4).normal(size=24).astype(np.float32)
+    picture = plugins.Renderer(plugins.Scene(scene.head, scene.gaussians, mouth), 1).draw(*controls, camera, audio)
+    wanted, _ = reference.render(
+        plugins.Scene(scene.head, scene.gaussians, mouth), *controls, camera, audio, background=(1, 1, 1)
+    )
+    assert reference.decibels(picture, truncated(wanted), 255) > 50
+
+
+def test_too_many_pairs_are_refused() -> None:
+    """34,000 Gaussians on each of 65,536 tiles are more than a list can number; found before it is allocated."""
+    head = egg.head(8, 8, 1)
+    small = egg.gaussians(head, 34_000, 0, 0)
+    huge = plugins.Gaussians(
+        small.face_index, small.means, small.quats, np.full((34_000, 3), 3.0), np.full(34_000, 2.0), small.sh, 0, "exp"
+    )
+    renderer = plugins.Renderer(plugins.Scene(head, huge), 1)
+    with pytest.raises(ControlError, match="smaller picture"):
+        renderer.draw(*egg.controls(head), egg.camera(4096, 4096))
+    assert renderer.draw(*egg.controls(head), egg.camera(16, 16)).shape == (16, 16, 3)

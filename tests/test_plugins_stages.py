@@ -91,11 +91,13 @@ def test_hash_grid_agrees_with_float64(head: plugins.Head) -> None:
     assert (features[3, :12] == 0).all() and (features[3, 12:24] != 0).any()  # x outside: only yz is inside
 
 
-def test_mouth_agrees_with_float64(head: plugins.Head) -> None:
+@pytest.mark.parametrize("width", [256, 1, 133])
+def test_mouth_agrees_with_float64(head: plugins.Head, width: int) -> None:
     gaussians = egg.gaussians(head, 800)
-    mouth = egg.mouth(gaussians, 60)
+    mouth = egg.mouth(gaussians, 60, audio=width)
+    assert mouth.audio_size == width
     bound = plugins.bind(head.template, head.faces, gaussians)
-    audio = np.random.default_rng(7).normal(0, 1, 256).astype(np.float32)
+    audio = np.random.default_rng(7).normal(0, 1, width).astype(np.float32)
     offsets = plugins.mouth_offsets(bound.means[mouth.index], audio, mouth)
     wanted = reference.mouth_offsets(bound.means[mouth.index], audio, mouth)
     for got, want in zip(offsets, wanted, strict=True):

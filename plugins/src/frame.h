@@ -47,22 +47,14 @@ struct Output {
   float *rgb, *alpha;              // (H,W,3) and (H,W), for Pixels::kFloats
 };
 
-struct Frame {
-  explicit Frame(const Scene& scene);
+// Gaussians on a picture, by depth and by tile: what drawing and training share.
+struct Raster {
+  explicit Raster(int places);
 
-  const Scene& scene;
+  int places;                      // Gaussians, padded to blocks
   View view;
-  Output output;
-  Pose pose;
-  bool mouth_moves;                // whether the mouth arrays below are this frame's
 
-  Aligned<float> vertices;         // [3][padded vertices], world
-  Aligned<float> triangles;        // [padded faces][16]: k·R row-major 9, centre 3; camera space
-  Aligned<float> mouth_audio;      // [64]: the audio's share of the first hidden layer
-  Aligned<float> mouth_geometry;   // [mouth block][13][16], as Gaussians::geometry
-  Aligned<float> mouth_offset;     // [mouth block][3][16], camera space
-
-  int chunks() const;
+  int chunks() const { return (places + kProjectChunk - 1) / kProjectChunk; }
   Aligned<float> records;          // [places][16], see RecordField
   Aligned<TileRect> rects;         // [places]
   Aligned<uint32_t> depths;        // [places]: bits of z, which sort as z does
@@ -77,6 +69,22 @@ struct Frame {
 
   // Makes room for a picture of view's size.
   void prepare_tiles(int parts);
+  size_t bytes() const;
+};
+
+struct Frame : Raster {
+  explicit Frame(const Scene& scene);
+
+  const Scene& scene;
+  Output output;
+  Pose pose;
+  bool mouth_moves;                // whether the mouth arrays below are this frame's
+
+  Aligned<float> vertices;         // [3][padded vertices], world
+  Aligned<float> triangles;        // [padded faces][16]: k·R row-major 9, centre 3; camera space
+  Aligned<float> mouth_audio;      // [64]: the audio's share of the first hidden layer
+  Aligned<float> mouth_geometry;   // [mouth block][13][16], as Gaussians::geometry
+  Aligned<float> mouth_offset;     // [mouth block][3][16], camera space
 };
 
 }  // namespace emotag

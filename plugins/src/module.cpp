@@ -8,10 +8,12 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
 #include <stdexcept>
 
 #include "renderer.h"
 #include "staged.h"
+#include "trace.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -56,7 +58,8 @@ struct HeldMouth {
   Floats layer0, layer1, layer2, head, bias;
 
   MouthArrays arrays() const {
-    return {static_cast<int>(index.shape(0)), static_cast<int>(xy.shape(0)), index.data(), bound,
+    return {static_cast<int>(index.shape(0)), static_cast<int>(xy.shape(0)),
+            static_cast<int>(layer0.shape(1)) - constants::kGridFeatures, index.data(), bound,
             {xy.data(), yz.data(), xz.data()}, offsets.data(),
             {layer0.data(), layer1.data(), layer2.data()}, head.data(), bias.data()};
   }
@@ -258,6 +261,72 @@ void define_renderer(nb::module_& m) {
   });
 }
 
+// What the picture and its gradients are made of, kept for the way back.
+struct HeldTrace {
+  Floats means, quats, scales, opacities, sh;
+  std::optional<Floats> features;
+  int degree;
+  std::unique_ptr<Trace> trace;
+
+  WorldGaussians gaussians() const {
+    return {static_cast<int>(means.shape(0)), static_cast<int>(sh.shape(1)), degree, means.data(), quats.data(),
+            scales.data(), opacities.data(), sh.data(), features ? features->data() : nullptr};
+  }
+  // (G,) one byte each: whether the Gaussian touches the picture.
+  nb::ndarray<uint8_t, nb::numpy> visible() const {
+    auto out = make_array<uint8_t>({means.shape(0)});
+    for (int chunk = 0; chunk < trace->chunks(); ++chunk)
+      for (int i = 0; i < trace->visible[chunk]; ++i) {
+        int32_t source;
+        std::memcpy(&source, trace->records.data() + (static_cast<size_t>(chunk) * kProjectChunk + i) * 16 + kSource, 4);
+        out.data()[source] = 1;
+      }
+    return out;
+  }
+};
+
+auto trace_forward(Tracer& self, Floats means, Floats quats, Floats scales, Floats opacities, Floats sh, int degree,
+                   std::optional<Floats> features, In<double> view, const Intrinsics& intrinsics, int width, int height) {
+  auto held = std::make_unique<HeldTrace>(HeldTrace{means, quats, scales, opacities, sh, features, degree, nullptr});
+  const WorldGaussians g = held->gaussians();
+  const size_t w = width, h = height, channels = g.channels();
+  auto picture = make_array<float>({channels, h, w}), alpha = make_array<float>({h, w});
+  held->trace = std::make_unique<Trace>(g, view_of(view, intrinsics, width, height));
+  {
+    nb::gil_scoped_release unlocked;
+    self.forward(g, held->trace.get(), picture.data(), alpha.data());
+  }
+  return std::make_tuple(std::move(held), picture, alpha);
+}
+
+auto trace_backward(Tracer& self, const HeldTrace& held, Floats picture, Floats alpha, Floats d_picture, Floats d_alpha) {
+  const WorldGaussians g = held.gaussians();
+  const size_t count = g.count, coefficients = g.stored_coefficients;
+  const size_t features = g.features == nullptr ? 0 : kMaxFeatures;
+  auto means = make_array<float>({count, 3}), quats = make_array<float>({count, 4}), scales = make_array<float>({count, 3}),
+       opacities = make_array<float>({count}), sh = make_array<float>({count, coefficients, 3}),
+       d_features = make_array<float>({count, features}), points = make_array<float>({count, 2});
+  {
+    nb::gil_scoped_release unlocked;
+    self.backward(g, *held.trace, {picture.data(), alpha.data()}, {d_picture.data(), d_alpha.data()},
+                  {means.data(), quats.data(), scales.data(), opacities.data(), sh.data(), d_features.data(), points.data()});
+  }
+  return std::make_tuple(means, quats, scales, opacities, sh, d_features, points);
+}
+
+void define_training(nb::module_& m) {
+  nb::class_<HeldTrace>(m, "Trace").def("visible", &HeldTrace::visible);
+  nb::class_<Tracer>(m, "Tracer")
+      .def("__init__",
+           [](Tracer* self, const std::string& isa, int threads) { new (self) Tracer(variant_named(isa), threads); },
+           "isa"_a, "threads"_a)
+      .def("forward", &trace_forward, "means"_a, "quats"_a, "scales"_a, "opacities"_a, "sh"_a, "degree"_a,
+           "features"_a.none(), "view"_a, "intrinsics"_a, "width"_a, "height"_a)
+      .def("backward", &trace_backward, "trace"_a, "picture"_a, "alpha"_a, "d_picture"_a, "d_alpha"_a)
+      .def("cpu_milliseconds",
+           [](const Tracer& self) { return std::vector<double>(self.cpu_milliseconds(), self.cpu_milliseconds() + 5); });
+}
+
 void define_constants(nb::module_& m) {
   using namespace constants;
   m.attr("JOINTS") = kJoints;
@@ -278,7 +347,6 @@ void define_constants(nb::module_& m) {
   m.attr("GRID_FEATURES") = kGridFeatures;
   m.attr("GRID_BASE") = kGridBase;
   m.attr("GRID_FINEST") = kGridFinest;
-  m.attr("MOUTH_AUDIO") = kMouthAudio;
   m.attr("MOUTH_HIDDEN") = kMouthHidden;
   m.attr("MOUTH_OUTPUTS") = kMouthOutputs;
   m.attr("MOUTH_MEAN_SCALE") = kMouthMeanScale;
@@ -293,5 +361,6 @@ NB_MODULE(_kernels, m) {
   emotag::define_models(m);
   emotag::define_stages(m);
   emotag::define_renderer(m);
+  emotag::define_training(m);
   emotag::define_constants(m);
 }

@@ -1,7 +1,6 @@
 #include "renderer.h"
 
-#include <time.h>
-
+#include "clock.h"
 #include "simd/records.h"
 #include "sort.h"
 
@@ -11,12 +10,6 @@ namespace {
 constexpr int kSkinChunk = 16;      // blocks of vertices, or of triangles
 constexpr int kFrameChunk = 32;
 constexpr int kTileChunk = 4;
-
-double now(clockid_t clock) {
-  timespec t;
-  clock_gettime(clock, &t);
-  return 1e3 * static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_nsec);
-}
 
 template <class Work>
 void run_ranges(Pool& pool, int count, int each, const Work& work) {
@@ -28,8 +21,7 @@ void run_ranges(Pool& pool, int count, int each, const Work& work) {
 
 }  // namespace
 
-Frame::Frame(const Scene& s) : scene(s), mouth_moves(false), sorted_count(0) {
-  const Gaussians& g = *scene.gaussians;
+Frame::Frame(const Scene& s) : Raster(s.gaussians->places()), scene(s), mouth_moves(false) {
   if (scene.head) {
     vertices.reset(static_cast<size_t>(3) * scene.head->padded_vertices());
     triangles.reset(static_cast<size_t>(scene.head->padded_faces()) * simd::kRecord);
@@ -41,24 +33,6 @@ Frame::Frame(const Scene& s) : scene(s), mouth_moves(false), sorted_count(0) {
     mouth_geometry.reset(static_cast<size_t>(scene.mouth->blocks) * kGaussianFields * kLanes);
     mouth_offset.reset(static_cast<size_t>(scene.mouth->blocks) * 3 * kLanes);
   }
-  records.reset(static_cast<size_t>(g.places()) * simd::kRecord);
-  rects.reset(g.places());
-  depths.reset(g.places());
-  visible.reset(chunks());
-  near.reset(chunks());
-  far.reset(chunks());
-  items.reset(g.places());
-  spare.reset(g.places());
-}
-
-int Frame::chunks() const { return (scene.gaussians->places() + kProjectChunk - 1) / kProjectChunk; }
-
-void Frame::prepare_tiles(int parts) {
-  const size_t tiles = static_cast<size_t>(view.tiles_x()) * view.tiles_y();
-  const size_t cells = static_cast<size_t>(view.tiles_x() + kMarginColumns) * (view.tiles_y() + 1);
-  tile_begin.reserve(tiles + 1);
-  cursors.reserve(parts * (cells > 4096 ? cells : 4096));
-  list.reserve(static_cast<size_t>(scene.gaussians->places()) * 4);
 }
 
 Renderer::Renderer(const Scene& scene, const Variant& variant, int threads)
@@ -66,18 +40,16 @@ Renderer::Renderer(const Scene& scene, const Variant& variant, int threads)
 
 size_t Renderer::bytes() const {
   const Frame& f = frame_;
-  return 4 * (f.vertices.size() + f.triangles.size() + f.mouth_geometry.size() + f.mouth_offset.size() +
-              f.records.size() + f.rects.size() + f.depths.size() + f.cursors.size() + f.tile_begin.size() +
-              f.list.size()) +
-         8 * (f.items.size() + f.spare.size());
+  return 4 * (f.vertices.size() + f.triangles.size() + f.mouth_geometry.size() + f.mouth_offset.size()) +
+         static_cast<const Raster&>(f).bytes();
 }
 
 void Renderer::move_mouth(const float* encoded_audio) {
   const Mouth& mouth = *frame_.scene.mouth;
   for (int o = 0; o < constants::kMouthHidden; ++o) {
     float sum = 0.0f;
-    for (int i = 0; i < constants::kMouthAudio; ++i)
-      sum += mouth.audio_layer[o * constants::kMouthAudio + i] * encoded_audio[i];
+    const float* row = mouth.audio_layer.data() + static_cast<size_t>(o) * mouth.audio;
+    for (int i = 0; i < mouth.audio; ++i) sum += row[i] * encoded_audio[i];
     frame_.mouth_audio[o] = sum;
   }
   pool_.run(mouth.blocks, [&](int block) { variant_.mouth_block(frame_, block); });
@@ -85,10 +57,11 @@ void Renderer::move_mouth(const float* encoded_audio) {
 
 template <class Work>
 void Renderer::timed(Stage stage, const Work& work) {
-  const double start = now(CLOCK_MONOTONIC), cpu_start = now(CLOCK_THREAD_CPUTIME_ID);
+  const double start = milliseconds_of(CLOCK_MONOTONIC);
+  CpuClock clock;
   work();
-  milliseconds_[stage] = now(CLOCK_MONOTONIC) - start;
-  cpu_milliseconds_[stage] = now(CLOCK_THREAD_CPUTIME_ID) - cpu_start;
+  milliseconds_[stage] = milliseconds_of(CLOCK_MONOTONIC) - start;
+  cpu_milliseconds_[stage] = clock.lap();
 }
 
 void Renderer::draw(const Controls& controls, const View& view, const Output& output) {

@@ -14,7 +14,7 @@ struct Controls {
   const float* expression;     // (E,)
   const float* pose;           // (5,3)
   const float* translation;    // (3,)
-  const float* encoded_audio;  // (256,), or null: the mouth Gaussians stay where they are bound
+  const float* encoded_audio;  // (A,), or null: the mouth Gaussians stay where they are bound
 };
 
 enum Stage { kSkin, kMouth, kProject, kSort, kBlend, kStages };

@@ -114,8 +114,8 @@ void grid_levels(const int32_t* offsets, GridLevel* levels) {
 }
 
 Mouth::Mouth(const MouthArrays& a, const GaussianArrays& gaussians)
-    : count(a.count), blocks(blocks_of(a.count)), bound(a.bound),
-      audio_layer(constants::kMouthHidden * constants::kMouthAudio),
+    : count(a.count), blocks(blocks_of(a.count)), audio(a.audio), bound(a.bound),
+      audio_layer(static_cast<size_t>(constants::kMouthHidden) * a.audio),
       grid_layer(constants::kMouthHidden * constants::kGridFeatures),
       head(constants::kMouthOutputs * constants::kMouthHidden), bias(constants::kMouthOutputs),
       rotation(static_cast<size_t>(blocks) * 4 * kLanes), scale(static_cast<size_t>(blocks) * 3 * kLanes) {
@@ -126,9 +126,9 @@ Mouth::Mouth(const MouthArrays& a, const GaussianArrays& gaussians)
     std::copy(a.grids[p], a.grids[p] + a.rows, tables[p].data());
   }
   for (int o = 0; o < kMouthHidden; ++o) {
-    const float* row = a.layers[0] + static_cast<size_t>(o) * kMouthInputs;
+    const float* row = a.layers[0] + static_cast<size_t>(o) * (kGridFeatures + audio);
     std::copy(row, row + kGridFeatures, grid_layer.data() + o * kGridFeatures);
-    std::copy(row + kGridFeatures, row + kMouthInputs, audio_layer.data() + o * kMouthAudio);
+    std::copy(row + kGridFeatures, row + kGridFeatures + audio, audio_layer.data() + static_cast<size_t>(o) * audio);
   }
   for (int l = 0; l < 2; ++l) {
     layers[l].reset(kMouthHidden * kMouthHidden);

@@ -40,12 +40,12 @@ struct GaussianArrays {
 };
 
 struct MouthArrays {
-  int count, rows;
+  int count, rows, audio;   // audio: A, width of the encoded audio
   const int32_t* index;     // (M,)
   float bound;
   const float* grids[3];    // (N,) xy, yz, xz
   const int32_t* offsets;   // (13,)
-  const float* layers[3];   // (64,292), (64,64), (64,64)
+  const float* layers[3];   // (64,36+A), (64,64), (64,64)
   const float* head;        // (10,64)
   const float* bias;        // (10,)
 };
@@ -88,11 +88,11 @@ struct Gaussians {
 struct Mouth {
   Mouth(const MouthArrays& arrays, const GaussianArrays& gaussians);
 
-  int count, blocks;
+  int count, blocks, audio;    // audio: width of the encoded audio
   float bound;
   Aligned<float> tables[3];
   GridLevel levels[constants::kGridLevels];
-  Aligned<float> audio_layer;  // [64][256] of the first layer
+  Aligned<float> audio_layer;  // [64][audio] of the first layer
   Aligned<float> grid_layer;   // [64][36] of the first layer
   Aligned<float> layers[2];    // [64][64]
   Aligned<float> head;         // [10][64]

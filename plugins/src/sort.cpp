@@ -1,7 +1,7 @@
 #include "sort.h"
 
 #include <algorithm>
-#include <new>
+#include <stdexcept>
 
 namespace emotag {
 namespace {
@@ -31,7 +31,7 @@ void accumulate(int32_t* counts, size_t buckets, int parts) {
     }
 }
 
-int32_t* counts_of(Frame& frame, int part) { return frame.cursors.data() + (static_cast<size_t>(part) << kMaxDigitBits); }
+int32_t* counts_of(Raster& frame, int part) { return frame.cursors.data() + (static_cast<size_t>(part) << kMaxDigitBits); }
 
 uint64_t with_tiles(const TileRect* rects, uint32_t record) {
   uint32_t tiles;
@@ -47,7 +47,7 @@ TileRect tiles_of(uint64_t item) {
 }
 
 // Depths to sort keys over record numbers, the chunks closed up.
-void gather_items(Frame& frame, Pool& pool, uint32_t nearest) {
+void gather_items(Raster& frame, Pool& pool, uint32_t nearest) {
   const int chunks = frame.chunks();
   pool.run(chunks, [&](int chunk) {
     int to = 0;
@@ -61,7 +61,7 @@ void gather_items(Frame& frame, Pool& pool, uint32_t nearest) {
 }
 
 // One pass; the last one replaces the key, which nobody needs any more, by the tiles of the record.
-void radix_pass(Frame& frame, Pool& pool, Digits digits, int parts, bool last) {
+void radix_pass(Raster& frame, Pool& pool, Digits digits, int parts, bool last) {
   pool.run(parts, [&](int part) {
     int32_t* counts = counts_of(frame, part);
     std::fill(counts, counts + digits.buckets(), 0);
@@ -134,7 +134,7 @@ void write_lists(const uint64_t* item, const uint64_t* end, int columns, int32_t
 
 }  // namespace
 
-void sort_by_depth(Frame& frame, Pool& pool) {
+void sort_by_depth(Raster& frame, Pool& pool) {
   uint32_t nearest = 0xffffffffu, farthest = 0;
   frame.sorted_count = 0;
   for (int c = 0; c < frame.chunks(); ++c) {
@@ -150,7 +150,7 @@ void sort_by_depth(Frame& frame, Pool& pool) {
   for (int p = 0; p < passes; ++p) radix_pass(frame, pool, {p * each, each}, pool.threads(), p + 1 == passes);
 }
 
-void bin_to_tiles(Frame& frame, Pool& pool) {
+void bin_to_tiles(Raster& frame, Pool& pool) {
   const int parts = pool.threads(), tiles_x = frame.view.tiles_x(), tiles_y = frame.view.tiles_y();
   const TileTable table = {tiles_x + kMarginColumns, tiles_y + 1};
   const auto items_of = [&](int part) { return frame.items.data() + begin_of(part, parts, frame.sorted_count); };
@@ -167,7 +167,7 @@ void bin_to_tiles(Frame& frame, Pool& pool) {
         pairs += count;
       }
     }
-  if (pairs > kMaxPairs) throw std::bad_alloc();
+  if (pairs > kMaxPairs) throw std::overflow_error("too many pairs of a Gaussian and a tile");
   frame.tile_begin[tiles_x * tiles_y] = static_cast<uint32_t>(pairs);
   if (pairs + parts + kListMargin > static_cast<int64_t>(frame.list.size()))
     frame.list.reset(static_cast<size_t>(pairs + pairs / 4) + parts + kListMargin);

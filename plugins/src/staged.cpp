@@ -63,11 +63,13 @@ void hash_grid(const float* points, int count, const float* const* tables, const
 
 void mouth_network(const float* features, int count, const float* audio, const MouthArrays& mouth, float* out) {
   using namespace constants;
-  float in[kMouthInputs], a[kMouthHidden], b[kMouthHidden];
-  std::copy(audio, audio + kMouthAudio, in + kGridFeatures);
+  const int inputs = kGridFeatures + mouth.audio;
+  std::vector<float> in(kGridFeatures);
+  in.insert(in.end(), audio, audio + mouth.audio);
+  float a[kMouthHidden], b[kMouthHidden];
   for (int i = 0; i < count; ++i) {
-    std::copy(features + i * kGridFeatures, features + (i + 1) * kGridFeatures, in);
-    multiply(mouth.layers[0], in, kMouthInputs, a, kMouthHidden);
+    std::copy(features + i * kGridFeatures, features + (i + 1) * kGridFeatures, in.begin());
+    multiply(mouth.layers[0], in.data(), inputs, a, kMouthHidden);
     rectify(a, kMouthHidden);
     multiply(mouth.layers[1], a, kMouthHidden, b, kMouthHidden);
     rectify(b, kMouthHidden);

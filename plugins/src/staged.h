@@ -13,7 +13,7 @@ void bind_gaussians(const float* vertices, const int32_t* faces, const GaussianA
 void hash_grid(const float* points, int count, const float* const* tables, const int32_t* offsets, float bound,
                float* features);
 
-// Raw outputs (N,10) of the mouth network for features (N,36) and encoded audio (256,).
+// Raw outputs (N,10) of the mouth network for features (N,36) and encoded audio (A,).
 void mouth_network(const float* features, int count, const float* audio, const MouthArrays& mouth, float* out);
 
 // In place, for the M mouth Gaussians: position adds, rotation composes q ⊗ unit(Δr), scale multiplies by softplus(Δs).

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "frame.h"
+#include "trace.h"
 
 namespace emotag {
 
@@ -16,6 +17,11 @@ struct Variant {
   void (*mouth_block)(Frame&, int block);
   void (*project_chunk)(Frame&, int chunk);
   void (*draw_tile)(Frame&, int tile);
+  // Training: projection and blending of a Trace, and their gradients.
+  void (*trace_chunk)(const WorldGaussians&, Trace&, int chunk);
+  void (*trace_tile)(const Trace&, int tile, float* channels, float* alpha);
+  void (*untrace_tile)(const Trace&, int tile, const TracePlanes& picture, const TracePlanes& loss, float* sums);
+  void (*untrace_chunk)(const WorldGaussians&, const Trace&, int chunk, const float* sums, const WorldGradients&);
 };
 
 extern const Variant kPlainVariant;

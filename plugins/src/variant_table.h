@@ -6,6 +6,8 @@
 #include "stages/present.h"
 #include "stages/project.h"
 #include "stages/skin.h"
+#include "stages/trace_blend.h"
+#include "stages/trace_project.h"
 #include "variant.h"
 
 namespace emotag {
@@ -18,7 +20,11 @@ constexpr Variant make_variant(const char* name, bool (*supported)()) {
           frame_blocks<F>,
           mouth_block<F>,
           project_chunk<F>,
-          draw_tile<F>};
+          draw_tile<F>,
+          trace_chunk<F>,
+          trace_tile<F>,
+          untrace_tile<F>,
+          untrace_chunk<F>};
 }
 
 }  // namespace emotag

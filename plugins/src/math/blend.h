@@ -20,6 +20,18 @@ EMOTAG_HD T alpha_of(T x) {
   return scale_exponent(y, magic);
 }
 
+// As alpha_of, to a relative error of 3e-6: gradients are those of the exact function.
+template <class T>
+EMOTAG_HD T precise_alpha_of(T x) {
+  constexpr float kCut = constants::kAlphaCut;
+  const T shift(12582912.0f);
+  const T magic = x + shift;
+  const T fraction = x - (magic - shift);
+  const T high = fma(T(0.0095701f * kCut), fraction, T(0.05591786f * kCut));
+  const T middle = fma(high, fraction, T(0.24024745f * kCut));
+  return scale_exponent(fma(fma(middle, fraction, T(0.69312181f * kCut)), fraction, T(0.99999926f * kCut)), magic);
+}
+
 template <class T>
 struct Pixel {
   T transmittance, r, g, b;

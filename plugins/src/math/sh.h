@@ -51,4 +51,35 @@ EMOTAG_HD T sh_colour(T dc, const T* basis, const Coefficient& coefficient) {
   return max(even, T(0.0f));
 }
 
+// Σ_k s[k]·∂b[k]/∂d: the gradient in the direction, where s[k] is the gradient in the k-th basis function.
+template <int Degree, class T>
+EMOTAG_HD Vec3<T> sh_direction_gradient(const Vec3<T>& d, const T* s) {
+  const T x = d.x, y = d.y, z = d.z;
+  Vec3<T> g = {T(0.0f), T(0.0f), T(0.0f)};
+  if constexpr (Degree >= 1) {
+    const T c(0.4886025119029199f);
+    g = {-(c * s[3]), -(c * s[1]), c * s[2]};
+  }
+  if constexpr (Degree >= 2) {
+    const T c(1.0925484305920792f), two_c6(2.0f * 0.31539156525252005f);
+    const T xy = s[4] * c, yz = -(s[5] * c), xz = -(s[7] * c), zz = s[6] * two_c6, xx_yy = s[8] * c;
+    g.x = g.x + xy * y + xz * z - zz * x + xx_yy * x;
+    g.y = g.y + xy * x + yz * z - zz * y - xx_yy * y;
+    g.z = g.z + yz * y + xz * x + (zz + zz) * z;
+  }
+  if constexpr (Degree >= 3) {
+    const T xx = x * x, yy = y * y, zz = z * z, xy = x * y, xz = x * z, yz = y * z;
+    const T three(3.0f), four(4.0f), six(6.0f), eight(8.0f), two(2.0f);
+    const T a = s[9] * T(-0.5900435899266435f), b = s[10] * T(2.890611442640554f), c = s[11] * T(-0.4570457994644658f);
+    const T e = s[12] * T(0.3731763325901154f), f = s[13] * T(-0.4570457994644658f);
+    const T h = s[14] * T(1.445305721320277f), i = s[15] * T(-0.5900435899266435f);
+    g.x = g.x + a * (six * xy) + b * yz - c * (two * xy) - e * (six * xz) + f * (four * zz - three * xx - yy) +
+          h * (two * xz) + i * (three * (xx - yy));
+    g.y = g.y + a * (three * (xx - yy)) + b * xz + c * (four * zz - xx - three * yy) - e * (six * yz) -
+          f * (two * xy) - h * (two * yz) - i * (six * xy);
+    g.z = g.z + b * xy + c * (eight * yz) + e * (six * zz - three * (xx + yy)) + f * (eight * xz) + h * (xx - yy);
+  }
+  return g;
+}
+
 }  // namespace emotag

@@ -20,15 +20,18 @@ struct alignas(64) TilePixels {
   float value[kBlocksInTile][4][kBlockPixels];
 };
 
-struct alignas(64) Group {
-  float field[kBlendFields][kGroup];
+template <int Fields>
+struct alignas(64) GroupOf {
+  float field[Fields][kGroup];   // the first fields of the record
   uint64_t hits[kBlocksInTile];  // bit i: Gaussian i of the group touches the block
 };
+using Group = GroupOf<kBlendFields>;
 
-// The blocks that one vector of ellipses touches, as bits from `at` on in group->hits. For each strip of four rows the
+// The blocks that one vector of ellipses touches, as bits from `at` on in `hits`. For each strip of four rows the
 // ellipse's x-interval is exact: its ends are at the ellipse's own extremes, or at the strip's edge nearest to them.
 template <class F>
-static EMOTAG_INLINE void find_hits(const F* r, float x, float y, int at, unsigned valid, unsigned done, Group* group) {
+static EMOTAG_INLINE void find_hits(const F* r, float x, float y, int at, unsigned valid, unsigned done,
+                                   uint64_t* hits) {
   const F u = r[kU] - F(x), v = r[kV] - F(y), zero(0.0f), slack(0.02f), side(constants::kBlock - 1.0f);
   const F inverse_a = rcp(r[kQa]);
   const F skew = r[kQb] * inverse_a * F(-0.5f);
@@ -47,15 +50,16 @@ static EMOTAG_INLINE void find_hits(const F* r, float x, float y, int at, unsign
 #pragma GCC unroll 4
     for (int column = 0; column < kTileBlocks; ++column) {
       const unsigned hit = bits(both(right >= F(column * 4.0f), left <= F(column * 4.0f) + side)) & reached;
-      group->hits[row * kTileBlocks + column] |= static_cast<uint64_t>(hit) << at;
+      hits[row * kTileBlocks + column] |= static_cast<uint64_t>(hit) << at;
     }
   }
 }
 
 // Loads up to 64 records and finds their blocks.
-template <class F>
-static EMOTAG_INLINE void load_group(const Frame& frame, const int32_t* list, int count, float x, float y, unsigned done,
-                                     Group* group) {
+template <class F, int Fields>
+static EMOTAG_INLINE void load_group(const Raster& frame, const int32_t* list, int count, float x, float y, unsigned done,
+                                     GroupOf<Fields>* group) {
+  constexpr int kLoaded = Fields > kHalfX + 1 ? Fields : kHalfX + 1;
   for (int s = 0; s < kBlocksInTile; ++s) group->hits[s] = 0;
   for (int at = 0; at < count; at += F::width) {
     const int here = count - at < F::width ? count - at : F::width;
@@ -66,9 +70,9 @@ static EMOTAG_INLINE void load_group(const Frame& frame, const int32_t* list, in
       __builtin_prefetch(frame.records.data() + static_cast<int64_t>(list[at + F::width + i]) * simd::kRecord);
     }
     F fields[simd::kRecord];
-    simd::load_records<F, kHalfX + 1>(frame.records.data(), index, fields);
-    for (int f = 0; f < kBlendFields; ++f) F::store(group->field[f] + at, fields[f]);
-    find_hits(fields, x, y, at, (1u << here) - 1u, done, group);
+    simd::load_records<F, kLoaded>(frame.records.data(), index, fields);
+    for (int f = 0; f < Fields; ++f) F::store(group->field[f] + at, fields[f]);
+    find_hits(fields, x, y, at, (1u << here) - 1u, done, group->hits);
   }
 }
 

@@ -1,0 +1,308 @@
+"""The differentiable renderer against the definition: float64 finite differences, and float64 autograd."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import egg
+import numpy as np
+import pytest
+import reference
+import torch
+import torch_reference
+from torch import Tensor
+
+from emotag import plugins
+from emotag.runtime.errors import BackendError, ControlError
+from emotag.training import render as training
+from emotag.training.render import GaussianParameters, HeadTensors, Motion, Mouth
+
+COUNT = 60
+GROUPS = ("means", "quats", "scales", "opacities", "sh")
+
+
+def gaussians_on(head: plugins.Head, degree: int = 3, activation: str = "exp") -> plugins.Gaussians:
+    return egg.gaussians(head, COUNT, degree, degree, activation, size=1.2)
+
+
+@pytest.fixture(scope="module")
+def head() -> plugins.Head:
+    return egg.head(8, 10, 4)
+
+
+@pytest.fixture(scope="module")
+def camera() -> plugins.Camera:
+    return egg.camera(28, 22, turn=0.2)
+
+
+def loss_weights(camera: plugins.Camera, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of a linear loss over the picture and alpha: smooth, so that no gradient is a small difference."""
+    y, x = np.mgrid[: camera.height, : camera.width] / camera.width
+    waves = [np.sin(3 * x + 2 * c) + np.cos(4 * y - c) for c in range(channels)]
+    return np.array(waves, np.float32), (0.5 - x * y).astype(np.float32)
+
+
+def relative(got: np.ndarray, want: np.ndarray) -> float:
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+def world_inputs(head: plugins.Head, degree: int) -> tuple[plugins.Bound, np.ndarray, np.ndarray, np.ndarray]:
+    gaussians = gaussians_on(head, degree)
+    features = np.random.default_rng(3).normal(size=(COUNT, 4)).astype(np.float32)
+    bound = plugins.bind(head.template, head.faces, gaussians)
+    return bound, gaussians.activated_opacities(), gaussians.sh, features
+
+
+@pytest.mark.parametrize("isa", plugins.supported_isas())
+@pytest.mark.parametrize("degree", range(4))
+def test_kernels_agree_with_float64_autograd(head: plugins.Head, camera: plugins.Camera, isa: str, degree: int) -> None:
+    """Picture, alpha, and the gradient of every input, projected means included; with and without features."""
+    bound, opacities, sh, features = world_inputs(head, degree)
+    inputs = [torch.tensor(a.astype(np.float64), requires_grad=True) for a in (*bound, opacities, sh, features)]
+    points = torch.zeros(COUNT, 2, dtype=torch.float64, requires_grad=True)
+    picture, alpha = torch_reference.rasterize(*inputs, degree, camera, points)
+    tracer = plugins.Tracer(1, isa)
+    for channels in (7, 3):
+        weights, alpha_weights = loss_weights(camera, channels)
+        loss = (picture[:channels] * torch.from_numpy(weights)).sum() + (alpha * torch.from_numpy(alpha_weights)).sum()
+        wanted = torch.autograd.grad(loss, [*inputs, points], retain_graph=True, allow_unused=True)
+        traced = tracer.forward(bound, opacities, sh, degree, camera, features if channels == 7 else None)
+        assert np.abs(traced.picture - picture[:channels].detach().numpy()).max() < 1e-4
+        assert np.abs(traced.alpha - alpha.detach().numpy()).max() < 1e-4
+        gradients = tracer.backward(traced, weights, alpha_weights)
+        for name, want in zip(gradients._fields, wanted, strict=True):
+            if name == "features" and channels == 3:
+                assert gradients.features.shape == (COUNT, 0)
+                continue
+            assert relative(getattr(gradients, name), want.numpy()) < 5e-4, name
+
+
+def test_opaque_piles_stop_and_saturate(camera: plugins.Camera) -> None:
+    """Many nearly opaque layers: alpha is cut at 0.99, and blending stops at a transmittance of 1e-4."""
+    random = np.random.default_rng(8)
+    means = np.concatenate([random.normal(0, 0.01, (40, 2)), np.linspace(-0.1, 0.1, 40)[:, None]], 1)
+    bound = plugins.Bound(means, random.normal(size=(40, 4)), random.uniform(0.005, 0.02, (40, 3)))
+    opacities = np.where(np.arange(40) % 3 == 0, 0.999, 0.6)
+    sh = random.normal(0, 0.5, (40, 4, 3))
+    bound = plugins.Bound(*(a.astype(np.float32) for a in bound))
+    arrays = [*bound, opacities.astype(np.float32), sh.astype(np.float32), np.zeros((40, 4), np.float32)]
+    inputs = [torch.tensor(a.astype(np.float64), requires_grad=True) for a in arrays]
+    picture, alpha = torch_reference.rasterize(*inputs, 1, camera)
+    weights, alpha_weights = loss_weights(camera, 3)
+    loss = (picture[:3] * torch.from_numpy(weights)).sum() + (alpha * torch.from_numpy(alpha_weights)).sum()
+    loss.backward()
+    assert 1 - float(alpha.detach().max()) < 1e-3
+    for isa in plugins.supported_isas():
+        tracer = plugins.Tracer(1, isa)
+        traced = tracer.forward(bound, arrays[3], arrays[4], 1, camera)
+        assert np.abs(traced.picture - picture[:3].detach().numpy()).max() < 1e-3
+        gradients = tracer.backward(traced, weights, alpha_weights)
+        for name, value in zip(gradients._fields[:5], inputs, strict=False):
+            assert relative(getattr(gradients, name), value.grad.numpy()) < 5e-3, name
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+def test_forward_is_the_picture_of_rasterize(head: plugins.Head, camera: plugins.Camera, degree: int) -> None:
+    bound, opacities, sh, _ = world_inputs(head, degree)
+    traced = plugins.Tracer().forward(bound, opacities, sh, degree, camera)
+    rgb, alpha = plugins.rasterize(bound, opacities, sh, degree, camera)
+    exact, exact_alpha = reference.rasterize(reference.Bound(*bound), opacities, sh, degree, camera)
+    # Drawing stops earlier and rounds the exponential and the harmonics; training does not.
+    assert reference.decibels(traced.picture.transpose(1, 2, 0), rgb) > 50
+    assert reference.decibels(traced.picture.transpose(1, 2, 0), exact) > 90
+    assert reference.decibels(traced.alpha, exact_alpha) > 90
+    assert reference.decibels(traced.alpha, alpha) > 50
+
+
+def test_threads_change_nothing_but_rounding(head: plugins.Head) -> None:
+    camera = egg.camera(100, 90)
+    bound, opacities, sh, features = world_inputs(head, 2)
+    weights, alpha_weights = loss_weights(camera, 7)
+
+    def run(threads: int) -> tuple[np.ndarray, ...]:
+        tracer = plugins.Tracer(threads)
+        traced = tracer.forward(bound, opacities, sh, 2, camera, features)
+        return (traced.picture, traced.alpha, *tracer.backward(traced, weights, alpha_weights))
+
+    one, again, two, two_again = run(1), run(1), run(2), run(2)
+    for a, b, c, d in zip(one, again, two, two_again, strict=True):
+        assert (a == b).all() and (c == d).all()
+        assert np.abs(a - c).max() <= 1e-5 * np.abs(a).max()
+    assert (one[0] == two[0]).all()
+
+
+def model(
+    head: plugins.Head, activation: str = "exp"
+) -> tuple[plugins.Scene, HeadTensors, GaussianParameters, Motion, dict[str, Tensor]]:
+    """A posed avatar with an explicit offset for a dozen mouth Gaussians, and its named leaves."""
+    gaussians = gaussians_on(head, 1, activation)
+    parameters = GaussianParameters.of(gaussians)
+    random = np.random.default_rng(11)
+    expression, pose, translation = (torch.tensor(a, requires_grad=True) for a in egg.controls(head, 2))
+    offsets = {
+        "d_mu": torch.tensor(random.normal(0, 2e-3, (12, 3)).astype(np.float32), requires_grad=True),
+        "d_rot": torch.tensor(random.normal(0, 1, (12, 4)).astype(np.float32), requires_grad=True),
+        "d_scale": torch.tensor(random.normal(0, 0.1, (12, 3)).astype(np.float32), requires_grad=True),
+    }
+    mouth = Mouth(torch.arange(20, 32), lambda points: tuple(offsets.values()))  # type: ignore[arg-type,return-value]
+    motion = Motion(expression, pose, translation, mouth)
+    leaves = {"expression": expression, "pose": pose, "translation": translation, **offsets}
+    leaves |= {name: getattr(parameters, name) for name in GROUPS}
+    return plugins.Scene(head, gaussians), HeadTensors.of(head), parameters, motion, leaves
+
+
+def definition(
+    scene: plugins.Scene, camera: plugins.Camera, values: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and alpha in float64 NumPy for the leaves of `model`, by the reference of the kernels' tests."""
+    raw = plugins.Gaussians.__new__(plugins.Gaussians)  # holds float64, which the checked class would round
+    for name in ("face_index", "scale_activation"):
+        object.__setattr__(raw, name, getattr(scene.gaussians, name))
+    for name in GROUPS:
+        object.__setattr__(raw, name, values[name])
+    vertices = reference.skin(scene.head, values["expression"], values["pose"], values["translation"])
+    bound = reference.bind(vertices, scene.head.faces, raw)
+    offsets = (values["d_mu"], values["d_rot"], values["d_scale"])
+    bound = reference.apply_mouth(bound, np.arange(20, 32), offsets)
+    return reference.rasterize(bound, 1 / (1 + np.exp(-values["opacities"])), values["sh"], 1, camera)
+
+
+@pytest.mark.parametrize("activation", ["exp", "softplus"])
+def test_every_parameter_agrees_with_finite_differences(
+    head: plugins.Head, camera: plugins.Camera, activation: str
+) -> None:
+    """Central differences in float64 of the definition, along two random directions of each group of parameters."""
+    scene, tensors, parameters, motion, leaves = model(head, activation)
+    colour = torch.tensor([0.2, 0.5, 0.9], requires_grad=True)
+    leaves["background"] = colour
+    output = training.render(tensors, parameters, motion, camera, colour)
+    weights, alpha_weights = loss_weights(camera, 3)
+    loss = (output.rgb * torch.from_numpy(weights)).sum() + (output.alpha * torch.from_numpy(alpha_weights)).sum()
+    loss.backward()
+    values = {name: leaf.detach().numpy().astype(np.float64) for name, leaf in leaves.items()}
+
+    def exact(values: dict[str, np.ndarray]) -> float:
+        rgb, alpha = definition(scene, camera, values)
+        rgb = rgb + (1 - alpha)[..., None] * values["background"]
+        return float((rgb.transpose(2, 0, 1) * weights).sum() + (alpha * alpha_weights).sum())
+
+    random = np.random.default_rng(5)
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None
+        gradient = leaf.grad.numpy().astype(np.float64)
+        for _ in range(2):
+            # Half along the gradient, so that the difference is not one of a direction in which little happens.
+            direction = (
+                random.normal(size=gradient.shape) * np.linalg.norm(gradient) / np.sqrt(gradient.size) + gradient
+            )
+            step = 1e-6 * direction / np.linalg.norm(direction)
+            change = exact(values | {name: values[name] + step}) - exact(values | {name: values[name] - step})
+            assert change / 2 == pytest.approx(float((gradient * step).sum()), rel=5e-3), name
+
+
+def test_depth_and_normals(head: plugins.Head, camera: plugins.Camera) -> None:
+    """An egg one metre away, seen from the front: depth is about a metre, normals look at the camera."""
+    _, tensors, parameters, motion, leaves = model(head)
+    plain = training.render(tensors, parameters, motion, camera, torch.zeros(3))
+    assert plain.depth is None and plain.normal is None
+    output = training.render(tensors, parameters, motion, camera, torch.zeros(3), geometry=True)
+    assert torch.allclose(output.rgb, plain.rgb, atol=1e-6)
+    assert output.depth is not None and output.normal is not None
+    solid = output.alpha > 0.9
+    depth = (output.depth / output.alpha)[solid]
+    assert solid.sum() > 30 and depth.min() > 0.8 and depth.max() < 1.1
+    assert (output.normal[2][solid] < 0).float().mean() > 0.9
+    (output.depth.sum() + output.normal[0].sum()).backward()
+    assert all(leaf.grad is not None for name, leaf in leaves.items() if name != "sh")
+    assert float(leaves["translation"].grad.abs().max()) > 0
+
+
+def test_geometry_agrees_with_finite_differences(head: plugins.Head, camera: plugins.Camera) -> None:
+    """Of the blended depth, with respect to the translation along the view: the reference blends the same features."""
+    _, tensors, parameters, motion, leaves = model(head)
+    output = training.render(tensors, parameters, motion, camera, torch.zeros(3), geometry=True)
+    assert output.depth is not None and output.normal is not None
+    weights, _ = loss_weights(camera, 4)
+    planes = torch.cat([output.depth[None], output.normal])
+    (planes * torch.from_numpy(weights)).sum().backward()
+
+    exact_leaves = {name: leaf.detach().double().requires_grad_() for name, leaf in leaves.items()}
+    bound = training.bind(
+        training.skin(_doubled(tensors), Motion(*(exact_leaves[n] for n in ("expression", "pose", "translation")))),
+        tensors,
+        GaussianParameters(parameters.face_index, *(exact_leaves[n] for n in GROUPS), 1),
+    )
+    bound = training._moved(
+        bound,
+        Mouth(torch.arange(20, 32), lambda _: (exact_leaves["d_mu"], exact_leaves["d_rot"], exact_leaves["d_scale"])),
+    )
+    features = training._geometry(bound, camera)
+    world = (bound.means, bound.quats, bound.scales, exact_leaves["opacities"].sigmoid(), exact_leaves["sh"], features)
+    picture, _ = torch_reference.rasterize(*world, 1, camera)
+    (picture[3:] * torch.from_numpy(weights)).sum().backward()
+    for name in set(leaves) - {"sh"}:
+        assert relative(leaves[name].grad.numpy(), exact_leaves[name].grad.numpy()) < 2e-3, name
+
+
+def _doubled(head: HeadTensors) -> HeadTensors:
+    constants = (head.bases, head.joints, head.joint_expression_basis, head.weights)
+    return HeadTensors(head.template.double(), head.faces, *(c.double() for c in constants), head.parents)
+
+
+def test_screen_gradient_and_visibility(head: plugins.Head, camera: plugins.Camera) -> None:
+    _, tensors, parameters, motion, _ = model(head)
+    output = training.render(tensors, parameters, motion, camera, torch.zeros(3, camera.height, camera.width))
+    with pytest.raises(ControlError, match="backward"):
+        output.screen_gradient()
+    output.rgb.square().sum().backward()
+    gradient = output.screen_gradient()
+    assert gradient.shape == (COUNT, 2) and output.visible.shape == (COUNT,)
+    assert (gradient[~output.visible] == 0).all() and (gradient[output.visible] != 0).any()
+
+
+def test_posing_is_that_of_the_kernels(head: plugins.Head) -> None:
+    scene, tensors, parameters, motion, _ = model(head, "softplus")
+    vertices = training.skin(tensors, motion)
+    controls = [t.detach().numpy() for t in (motion.expression, motion.pose, motion.translation)]
+    assert np.abs(vertices.detach().numpy() - plugins.skin(head, *controls)).max() < 5e-7
+    bound = training.bind(vertices, tensors, parameters)
+    wanted = plugins.bind(vertices.detach().numpy(), head.faces, scene.gaussians)
+    assert np.abs(bound.means.detach().numpy() - wanted.means).max() < 1e-6
+    assert relative(bound.scales.detach().numpy(), wanted.scales) < 1e-5
+    assert (np.abs((bound.quats.detach().numpy() * wanted.quats).sum(1)) > 1 - 1e-5).all()
+
+
+def test_rest_pose_has_gradients(head: plugins.Head, camera: plugins.Camera) -> None:
+    """Rodrigues divides by the angle: at zero the gradient must still be that of a small turn."""
+    _, tensors, parameters, motion, _ = model(head)
+    gradients = []
+    for angle in (0.0, 1e-3):
+        pose = torch.full((5, 3), angle, requires_grad=True)
+        output = training.render(
+            tensors, parameters, Motion(motion.expression, pose, motion.translation), camera, torch.ones(3)
+        )
+        output.rgb.square().sum().backward()
+        assert pose.grad is not None and bool(pose.grad.isfinite().all())
+        gradients.append(pose.grad.numpy())
+    assert relative(gradients[0], gradients[1]) < 0.1
+
+
+def test_bad_inputs(head: plugins.Head, camera: plugins.Camera, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, tensors, parameters, motion, _ = model(head)
+    with pytest.raises(ControlError, match="background"):
+        training.render(tensors, parameters, motion, camera, torch.zeros(4))
+    output = training.render(tensors, parameters, motion, camera, torch.zeros(3))
+    with pytest.raises(ControlError, match="not finite"):
+        (output.rgb * float("nan")).sum().backward()
+    bound, opacities, sh, features = world_inputs(head, 0)
+    forward: Callable[..., plugins.Traced] = plugins.Tracer().forward
+    with pytest.raises(ControlError, match="features"):
+        forward(bound, opacities, sh, 0, camera, features[:, :3])
+    with pytest.raises(ControlError, match="opacities"):
+        forward(bound, opacities + 1, sh, 0, camera)
+    with pytest.raises(ControlError, match="no Gaussians"):
+        forward(plugins.Bound(*(a[:0] for a in bound)), opacities[:0], sh[:0], 0, camera)
+    monkeypatch.setitem(sys.modules, "gsplat", None)
+    with pytest.raises(BackendError, match="gsplat"):
+        training._gsplat()

@@ -1,0 +1,447 @@
+"""A differentiable picture of an avatar: pose the head, bind the Gaussians, move the mouth, blend (eq. 1, 7, 8).
+
+Posing and binding are torch operations on any device. The picture is made by our kernels on the CPU and by gsplat on
+CUDA, behind one interface. Lengths are metres, rotations axis-angle or quaternions wxyz, pictures channels first.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from .. import plugins
+from ..runtime.errors import BackendError, ControlError
+
+__all__ = [
+    "Bound",
+    "GaussianParameters",
+    "HeadTensors",
+    "Motion",
+    "Mouth",
+    "RenderFunction",
+    "RenderOutput",
+    "bind",
+    "rasterize",
+    "render",
+    "skin",
+]
+
+ScaleActivation = Literal["exp", "softplus"]
+_TINY = 1e-24
+"""m²: as in the kernels, shorter edges count as this long."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeadTensors:
+    """A head's constants on one device. Shapes as `plugins.Head`; `bases` are the expressions, then the pose basis."""
+
+    template: Tensor
+    """(V, 3)"""
+    faces: Tensor
+    """(F, 3) int64"""
+    bases: Tensor
+    """(E + 36, 3 V)"""
+    joints: Tensor
+    """(5, 3)"""
+    joint_expression_basis: Tensor
+    """(E, 15)"""
+    weights: Tensor
+    """(V, 5)"""
+    parents: tuple[int, ...]
+
+    @classmethod
+    def of(cls, head: plugins.Head, device: torch.device | str = "cpu") -> HeadTensors:
+        """The tensors of a head."""
+
+        def tensor(array: np.ndarray[Any, Any]) -> Tensor:
+            return torch.from_numpy(array.copy()).to(device)
+
+        bases = np.concatenate([head.expression_basis, head.pose_basis])
+        return cls(
+            tensor(head.template),
+            tensor(head.faces).long(),
+            tensor(bases.reshape(len(bases), -1)),
+            tensor(head.joints),
+            tensor(head.joint_expression_basis.reshape(head.expressions, -1)),
+            tensor(head.weights),
+            tuple(int(parent) for parent in head.parents),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianParameters:
+    """What is trained of an avatar's Gaussians: before the activations, bound to triangles, as `plugins.Gaussians`."""
+
+    face_index: Tensor
+    """(G,) int64"""
+    means: Tensor
+    """(G, 3) in the triangle's frame, in units of its scale"""
+    quats: Tensor
+    """(G, 4)"""
+    scales: Tensor
+    """(G, 3)"""
+    opacities: Tensor
+    """(G,)"""
+    sh: Tensor
+    """(G, K, 3)"""
+    sh_degree: int
+    scale_activation: ScaleActivation = "exp"
+
+    @classmethod
+    def of(cls, gaussians: plugins.Gaussians, device: torch.device | str = "cpu") -> GaussianParameters:
+        """Leaves that require gradients, with the values of `gaussians`."""
+        names = ("means", "quats", "scales", "opacities", "sh")
+        trained = {
+            name: torch.from_numpy(getattr(gaussians, name).copy()).to(device).requires_grad_() for name in names
+        }
+        index = torch.from_numpy(gaussians.face_index.copy()).long().to(device)
+        return cls(index, **trained, sh_degree=gaussians.active_sh_degree, scale_activation=gaussians.scale_activation)
+
+
+@dataclass(frozen=True, eq=False)
+class Mouth:
+    """Which Gaussians the mouth moves, and how (eq. 8)."""
+
+    index: Tensor
+    """(M,) int64, distinct"""
+    offsets: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    """Bound positions (M, 3) to Δμ (M, 3) metres, Δr (M, 4), Δs (M, 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """One frame's controls."""
+
+    expression: Tensor
+    """(E,)"""
+    pose: Tensor
+    """(5, 3) axis-angle of root, neck, jaw, left eye, right eye"""
+    translation: Tensor
+    """(3,)"""
+    mouth: Mouth | None = None
+
+
+class Bound(NamedTuple):
+    """Gaussians in the world."""
+
+    means: Tensor
+    """(G, 3)"""
+    quats: Tensor
+    """(G, 4)"""
+    scales: Tensor
+    """(G, 3) standard deviations"""
+    normals: Tensor
+    """(G, 3) unit, of their triangles"""
+
+
+class RenderOutput(NamedTuple):
+    """A picture."""
+
+    rgb: Tensor
+    """(3, H, W), over the background"""
+    alpha: Tensor
+    """(H, W)"""
+    depth: Tensor | None
+    """(H, W) metres, blended as colours are: divide by alpha for the expected depth. None if not asked for."""
+    normal: Tensor | None
+    """(3, H, W) in camera axes, blended as colours are. None if not asked for."""
+    points: Tensor
+    """Projected means, pixels. After `backward`, `screen_gradient` is the loss's gradient in them."""
+    visible: Tensor
+    """(G,) bool: which Gaussians touch the picture"""
+
+    def screen_gradient(self) -> Tensor:
+        """(G, 2) gradient of the loss in the projected means, pixels: what densification counts.
+
+        Raises:
+            ControlError: before `backward`.
+        """
+        if self.points.grad is None:
+            raise ControlError("there is no gradient yet: call backward on the loss first")
+        return self.points.grad.reshape(-1, 2)
+
+
+def skin(head: HeadTensors, motion: Motion) -> Tensor:
+    """Vertices (V, 3) of the posed head (eq. 1), differentiable in expression, pose and translation."""
+    turns = _rotations(motion.pose)
+    identity = torch.eye(3, dtype=turns.dtype, device=turns.device)
+    coefficients = torch.cat([motion.expression, (turns[1:] - identity).reshape(-1)])
+    posed = head.template + (coefficients @ head.bases).reshape(-1, 3)
+    joints = head.joints + (motion.expression @ head.joint_expression_basis).reshape(-1, 3)
+    world: list[tuple[Tensor, Tensor]] = []
+    for j, parent in enumerate(head.parents):
+        turn, shift = turns[j], joints[j] - turns[j] @ joints[j]
+        if parent >= 0:
+            shift = world[parent][0] @ shift + world[parent][1]
+            turn = world[parent][0] @ turn
+        world.append((turn, shift))
+    blended = head.weights @ torch.stack([torch.cat([turn, shift[:, None]], 1).reshape(-1) for turn, shift in world])
+    matrices = blended.reshape(-1, 3, 4)
+    return (matrices[:, :, :3] @ posed[:, :, None]).squeeze(-1) + matrices[:, :, 3] + motion.translation
+
+
+def bind(vertices: Tensor, head: HeadTensors, gaussians: GaussianParameters) -> Bound:
+    """Gaussians to the world by their triangles' frames (eq. 7)."""
+    v0, v1, v2 = vertices[head.faces.reshape(-1)].reshape(-1, 3, 3).unbind(1)
+    e0, e1 = v1 - v0, v2 - v0
+    length = e0.square().sum(-1, keepdim=True).clamp_min(_TINY).sqrt()
+    a0 = e0 / length
+    normal = torch.linalg.cross(a0, e1)
+    a1 = normal / normal.square().sum(-1, keepdim=True).clamp_min(_TINY).sqrt()
+    a2 = torch.linalg.cross(a0, a1)
+    k = (length + (a2 * e1).sum(-1, keepdim=True).abs()) / 2
+    turns = torch.stack([a0, a1, a2], -1)
+    centre = (v0 + v1 + v2) / 3
+    # One row a triangle, so that the Gaussians look up, and their gradients are added up, only once.
+    rows = torch.cat([(turns * k[:, :, None]).reshape(-1, 9), centre, _quaternions(turns), k, a1], 1)
+    of = rows.index_select(0, gaussians.face_index)
+    means = (of[:, :9].reshape(-1, 3, 3) * gaussians.means[:, None]).sum(-1) + of[:, 9:12]
+    raw = gaussians.scales
+    scales = raw.exp() if gaussians.scale_activation == "exp" else functional.softplus(raw)
+    return Bound(
+        means, _product(of[:, 12:16], functional.normalize(gaussians.quats)), scales * of[:, 16:17], of[:, 17:]
+    )
+
+
+def _moved(bound: Bound, mouth: Mouth) -> Bound:
+    """The mouth's Gaussians moved: position adds, rotation composes q ⊗ unit(Δr), scale times softplus(Δs)."""
+    index = mouth.index
+    shift, turn, stretch = mouth.offsets(bound.means[index])
+    quats = _product(bound.quats[index], functional.normalize(turn))
+    scales = bound.scales[index] * functional.softplus(stretch)
+    return bound._replace(
+        means=bound.means.index_add(0, index, shift),
+        quats=bound.quats.index_copy(0, index, quats),
+        scales=bound.scales.index_copy(0, index, scales),
+    )
+
+
+def _rotations(axis_angle: Tensor) -> Tensor:
+    """(N, 3) to (N, 3, 3) by Rodrigues, by series near zero so that the gradient is right there too."""
+    square = axis_angle.square().sum(-1)
+    small = square < 1e-8
+    angle = torch.where(small, torch.ones_like(square), square).sqrt()
+    a = torch.where(small, 1 - square / 6, angle.sin() / angle)
+    b = torch.where(small, 0.5 - square / 24, (1 - angle.cos()) / angle.square())
+    x, y, z = axis_angle.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
+    identity = torch.eye(3, dtype=cross.dtype, device=cross.device)
+    return identity + a[:, None, None] * cross + b[:, None, None] * (cross @ cross)
+
+
+def _quaternions(turns: Tensor) -> Tensor:
+    """Rotations (N, 3, 3) to unit quaternions, from the largest of the four components, as the kernels do."""
+    m = turns.reshape(-1, 9)
+    xx, yy, zz = m[:, 0], m[:, 4], m[:, 8]
+    wx, wy, wz = m[:, 7] - m[:, 5], m[:, 2] - m[:, 6], m[:, 3] - m[:, 1]
+    xy, xz, yz = m[:, 1] + m[:, 3], m[:, 2] + m[:, 6], m[:, 5] + m[:, 7]
+    candidates = torch.stack(
+        [
+            *(1 + xx + yy + zz, wx, wy, wz),
+            *(wx, 1 + xx - yy - zz, xy, xz),
+            *(wy, xy, 1 - xx + yy - zz, yz),
+            *(wz, xz, yz, 1 - xx - yy + zz),
+        ],
+        -1,
+    ).reshape(-1, 4, 4)
+    largest = torch.stack([xx + yy + zz, xx, yy, zz], -1).argmax(-1)
+    chosen = candidates.gather(1, largest[:, None, None].expand(-1, 1, 4)).squeeze(1)
+    return functional.normalize(chosen, eps=1e-12)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product of rows, wxyz: rotate by b, then by a."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        -1,
+    )
+
+
+class RenderFunction(torch.autograd.Function):
+    """The kernels' picture of Gaussians in the world, with gradients in all of them. CPU, float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        sh: Tensor,
+        features: Tensor | None,
+        points: Tensor,
+        tracer: plugins.Tracer,
+        sh_degree: int,
+        camera: plugins.Camera,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Picture (3 or 7, H, W), premultiplied; alpha (H, W); visible (G,). `points` only receives a gradient."""
+        arrays = [_array(tensor) for tensor in (means, quats, scales, opacities, sh)]
+        extra = None if features is None else _array(features)
+        traced = tracer.forward(plugins.Bound(*arrays[:3]), arrays[3], arrays[4], sh_degree, camera, extra)
+        ctx.tracer, ctx.traced = tracer, traced
+        ctx.has_features = features is not None
+        visible = torch.from_numpy(traced.visible)
+        ctx.mark_non_differentiable(visible)
+        # The way back reads its own copy: a caller may change the picture in place.
+        return torch.from_numpy(traced.picture.copy()), torch.from_numpy(traced.alpha.copy()), visible
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_picture: Tensor, d_alpha: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of `forward`'s inputs."""
+        gradients = ctx.tracer.backward(ctx.traced, _array(d_picture), _array(d_alpha))
+        means, quats, scales, opacities, sh, features, points = (torch.from_numpy(array) for array in gradients)
+        extra = features if ctx.has_features else None
+        return means, quats, scales, opacities, sh, extra, points, None, None, None
+
+
+def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    return tensor.detach().contiguous().numpy()
+
+
+_tracers: dict[int, plugins.Tracer] = {}
+
+
+def _tracer() -> plugins.Tracer:
+    """One for each thread count that torch has been set to."""
+    threads = min(torch.get_num_threads(), plugins.constants.MAX_THREADS)
+    if threads not in _tracers:
+        _tracers[threads] = plugins.Tracer(threads)
+    return _tracers[threads]
+
+
+def rasterize(
+    bound: Bound,
+    opacities: Tensor,
+    sh: Tensor,
+    sh_degree: int,
+    camera: plugins.Camera,
+    background: Tensor,
+    geometry: bool = False,
+) -> RenderOutput:
+    """The picture of Gaussians in the world, on their device.
+
+    Args:
+        bound: the Gaussians.
+        opacities: (G,) in 0…1, after the sigmoid.
+        sh: (G, K, 3).
+        sh_degree: degree that is drawn.
+        camera: the camera.
+        background: (3,) colour or (3, H, W) picture, 0…1.
+        geometry: whether depth and normals are wanted too; they cost about a third more.
+
+    Raises:
+        ControlError: if an input has a wrong shape or is not finite.
+        BackendError: on CUDA without gsplat.
+    """
+    if background.ndim == 1:
+        background = background[:, None, None]
+    if background.shape not in ((3, 1, 1), (3, camera.height, camera.width)):
+        raise ControlError(
+            f"background must have shape (3,) or (3, {camera.height}, {camera.width}), not {tuple(background.shape)}"
+        )
+    features = _geometry(bound, camera) if geometry else None
+    draw = _draw_gsplat if bound.means.is_cuda else _draw_kernels
+    picture, alpha, points, visible = draw(bound, opacities, sh, features, sh_degree, camera)
+    depth, normal = (picture[3], picture[4:]) if geometry else (None, None)
+    return RenderOutput(picture[:3] + (1 - alpha) * background, alpha, depth, normal, points, visible)
+
+
+def _geometry(bound: Bound, camera: plugins.Camera) -> Tensor:
+    """(G, 4): depth in metres, and the triangle's normal in camera axes."""
+    view = torch.from_numpy(camera.view.copy()).to(bound.means)
+    return torch.cat([bound.means @ view[2, :3, None] + view[2, 3], bound.normals @ view[:3, :3].T], 1)
+
+
+_Drawn = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _draw_kernels(
+    bound: Bound, opacities: Tensor, sh: Tensor, features: Tensor | None, sh_degree: int, camera: plugins.Camera
+) -> _Drawn:
+    points = torch.zeros(len(bound.means), 2, requires_grad=True)
+    world = (bound.means, bound.quats, bound.scales, opacities, sh, features, points)
+    picture, alpha, visible = RenderFunction.apply(*world, _tracer(), sh_degree, camera)  # type: ignore[no-untyped-call]
+    return picture, alpha, points, visible
+
+
+def _draw_gsplat(
+    bound: Bound, opacities: Tensor, sh: Tensor, features: Tensor | None, sh_degree: int, camera: plugins.Camera
+) -> _Drawn:
+    gsplat = _gsplat()
+    view = torch.from_numpy(camera.view.copy()).to(bound.means)
+    intrinsics = torch.tensor(
+        [[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]], device=view.device
+    ).to(view)
+    directions = functional.normalize(bound.means + view[:3, :3].T @ view[:3, 3])
+    colours = (gsplat.spherical_harmonics(sh_degree, directions, sh) + 0.5).clamp_min(0.0)
+    values = colours if features is None else torch.cat([colours, features], 1)
+    picture, alpha, info = gsplat.rasterization(
+        *(bound.means, bound.quats, bound.scales, opacities, values, view[None], intrinsics[None]),
+        *(camera.width, camera.height),
+        near_plane=plugins.constants.NEAR,
+        eps2d=plugins.constants.LOW_PASS,
+        packed=False,
+    )
+    points = info["means2d"]
+    if points.requires_grad:
+        points.retain_grad()
+    visible = info["radii"].reshape(len(bound.means), -1).gt(0).all(1)
+    return picture[0].permute(2, 0, 1), alpha[0, :, :, 0], points, visible
+
+
+def _gsplat() -> Any:
+    try:
+        return importlib.import_module("gsplat")
+    except ImportError as cause:
+        raise BackendError(
+            "rendering on CUDA needs gsplat, which is not installed: pip install gsplat, or train on the CPU"
+        ) from cause
+
+
+def render(
+    head: HeadTensors,
+    gaussians: GaussianParameters,
+    motion: Motion,
+    camera: plugins.Camera,
+    background: Tensor,
+    geometry: bool = False,
+) -> RenderOutput:
+    """One frame, differentiable in every parameter of the Gaussians and in the motion.
+
+    All tensors live on one device, which decides who draws: the CPU's kernels (as many threads as torch uses), or
+    gsplat on CUDA. The picture is the 3DGS definition's: blending stops where transmittance falls below 1e-4.
+
+    Args:
+        head: the head.
+        gaussians: what is trained.
+        motion: the frame's controls.
+        camera: the camera; its size is the picture's.
+        background: (3,) colour or (3, H, W) picture, 0…1.
+        geometry: whether depth and normals are wanted too.
+
+    Raises:
+        ControlError: if an input has a wrong shape or is not finite.
+        BackendError: on CUDA without gsplat.
+    """
+    bound = bind(skin(head, motion), head, gaussians)
+    if motion.mouth is not None:
+        bound = _moved(bound, motion.mouth)
+    opacities = gaussians.opacities.sigmoid()
+    return rasterize(bound, opacities, gaussians.sh, gaussians.sh_degree, camera, background, geometry)

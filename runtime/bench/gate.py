@@ -20,7 +20,7 @@ from .machine import Machine
 from .measure import DRAW, OVERHEAD, Cost, Costs
 from .probe import KERNELS
 
-ATTEMPTS = 6
+ATTEMPTS = 12
 _BASELINE_LOADS = 6
 TOLERANCE = 0.06
 FOREIGN_TOLERANCE = 0.6  # against the baseline of another kind of machine: only gross losses can be told

@@ -33,7 +33,7 @@ class MotionSchedule:
     """Passes over the clips, each heard through another room; `steps` batches of `batch` crops of `frames` frames."""
 
     hearings: int = 2
-    steps: int = 2000
+    steps: int = 3500
     batch: int = 8
     frames: int = 64
     rate: float = 1e-3

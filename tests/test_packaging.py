@@ -142,3 +142,19 @@ def test_every_requirement_is_pinned() -> None:
     required = project["project"]["dependencies"] + project["build-system"]["requires"] + sum(extras, [])
     names = {requirement.split(">")[0].strip() for requirement in required}
     assert names <= set(pins), names - set(pins)
+
+
+@pytest.mark.parametrize(
+    "script, module", [("export", "emotag.runtime.commands.export"), ("train", "emotag.training.command")]
+)
+def test_commands_without_torch_say_what_to_install(script: str, module: str) -> None:
+    """In an environment with the runtime's requirements only, as a customer has it."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"from {module} import main\n"
+        "sys.exit(main(['check', 'scene'] if 'training' in main.__module__ else ['a.pt', '-o', 'a.emotag']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [done.stderr.strip()]
+    assert f"emotag[{script}]" in done.stderr and "torch" in done.stderr

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..runtime.commands.guard import guarded
+from ..runtime.errors import CheckpointError
 
 SUBCOMMANDS = ("check", "synth", "pretrain", "adapt", "eval")
 _MODULES = {"eval": "evaluate"}  # a module may not be called like a built-in
@@ -18,9 +19,16 @@ _MODULES = {"eval": "evaluate"}  # a module may not be called like a built-in
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code is 0, 1 after a line that says what is wrong, 2 for usage, 130 for Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser, modules = _parser(given)
+    return guarded(lambda: _run(given))
+
+
+def _run(given: list[str]) -> int:
+    try:
+        parser, modules = _parser(given)
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"training needs {error.name}: pip install 'emotag[train]'") from error
     options = parser.parse_args(given)
-    return guarded(lambda: int(modules[options.command].run(options)))
+    return int(modules[options.command].run(options))
 
 
 def _parser(arguments: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, Any]]:

@@ -55,7 +55,12 @@ def test_render_writes_the_video_and_prints_the_times(
     assert len(pictures) == 25 and pictures[0].shape == (64, 96, 3)
     assert np.abs(pictures[0][2, 2].astype(int) - [0, 255, 0]).max() < 12
     content = json.loads(stats.read_text())
-    assert content["frames"] == 25 and content["kernels"]["blend"]["p50"] > 0 and content["stages"]["step"]["p50"] > 0 and content["size"] == [96, 64]
+    assert (
+        content["frames"] == 25
+        and content["kernels"]["blend"]["p50"] > 0
+        and content["stages"]["step"]["p50"] > 0
+        and content["size"] == [96, 64]
+    )
 
 
 def test_background_may_be_a_picture(bundle: Path, speech: Path, tmp_path: Path) -> None:

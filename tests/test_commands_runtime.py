@@ -178,10 +178,17 @@ def test_inspect_names_every_damaged_file_and_fails(tmp_path: Path, capsys: pyte
         fails(capsys, inspect.main([str(wrong)]), "emotag-export")
 
 
+def heed_control_c() -> None:
+    """A shell's background job ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_control_c_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
     speech = write_wav(tmp_path / "long.wav", np.tile(speechlike(16000), 600))
     command = [sys.executable, "-m", "emotag.runtime.commands.render", str(bundle), str(speech), "-o", "out.mp4"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_control_c
+    )
     for _ in range(600):  # until the first frame is being written
         if any("partial" in name for name in os.listdir(tmp_path)):
             break

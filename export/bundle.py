@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import nn
 
-from ..runtime.errors import ExportError, OutputError
-from ..runtime.manifest import FRAME_RATE, SAMPLE_RATE, SCHEMA, AudioSpec, MotionSpec, lookahead_frames
+from ..runtime.bundle import read_manifest
+from ..runtime.errors import EmotagError, ExportError, OutputError
+from ..runtime.manifest import ACTION_UNITS, FRAME_RATE, SAMPLE_RATE, SCHEMA, AudioSpec, MotionSpec, lookahead_frames
+from ..runtime.model import Model
 from ..training.checkpoint import Arrays, Checkpoint
-from ..training.grmn import ACTION_UNITS
 from . import parity
 from .graphs import Graph, Precision, graphs_of, write_graph
 from .preview import write_preview
@@ -59,7 +60,7 @@ def write_bundle(
         CheckpointError: the checkpoint's parts disagree.
     """
     checkpoint.validate()
-    if output.exists() and not (output / "manifest.json").is_file():
+    if output.exists() and not _is_bundle(output):
         raise ExportError(f"{output} exists and is not a bundle: choose another name, or remove it first")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +105,8 @@ def _fill(
     manifest = build_manifest(checkpoint, options, audio, motion, options.name or output.name.removesuffix(".emotag"))
     manifest["files"] = {path.name: _entry(path) for path in sorted(folder.iterdir())}
     (folder / "manifest.json").write_text(_json(manifest))
+    progress("opening")
+    _check_opens(folder, output)
     return report
 
 
@@ -114,8 +117,26 @@ def _publish(folder: Path) -> None:
         path.chmod(0o644)
 
 
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder may be replaced: its manifest is a bundle's. What else is there is not ours to remove."""
+    try:
+        read_manifest(folder)
+    except EmotagError:
+        return False
+    return True
+
+
+def _check_opens(folder: Path, output: Path) -> None:
+    """Load the finished bundle as a customer will, so that nothing is handed over that the runtime refuses."""
+    try:
+        Model.load(folder, threads=1)
+    except EmotagError as error:
+        reason = str(error).replace(str(folder), str(output))
+        raise ExportError(f"the runtime refuses the exported bundle ({reason}): mend the checkpoint") from error
+
+
 def _replace(folder: Path, output: Path) -> None:
-    """Rename `folder` to `output`; an older bundle steps aside first and is removed after."""
+    """Rename `folder` to `output`; an older bundle steps aside first and is removed only when the new one stands."""
     if not output.exists():
         os.rename(folder, output)
         return
@@ -123,11 +144,11 @@ def _replace(folder: Path, output: Path) -> None:
     os.rename(output, old / output.name)
     try:
         os.rename(folder, output)
-    except OSError:
+    except BaseException:  # Ctrl-C too: the old bundle comes back
         os.rename(old / output.name, output)
+        os.rmdir(old)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def audio_spec(checkpoint: Checkpoint) -> AudioSpec | None:

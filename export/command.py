@@ -22,6 +22,8 @@ from .bundle import ExportOptions, write_bundle
 from .graphs import PRECISIONS
 from .speech import load_speech
 
+STREAMING = "2,8,100"  # c, r, L: 160 ms of look-ahead before the window's own
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code is 0, 1 after a line that says what is wrong, 2 for usage, 130 for Ctrl-C."""
@@ -54,20 +56,20 @@ def _parser() -> argparse.ArgumentParser:
     released.add_argument("--flame", type=Path, help="FLAME's generic_model.pkl; it is read without executing it")
     released.add_argument("--faces", type=Path, help="OBJ with the mesh's faces, if they are not the pickle's")
     released.add_argument(
-        "--encoder", metavar="NAME", default=AUTO,
+        "--encoder", metavar="NAME",
         help="Wav2Vec2 name or folder for new speech; 'none' for a bundle that only plays its recording "
         f"(default: {RELEASED_ENCODER} where it can be had, else none)",
     )  # fmt: skip
     released.add_argument(
-        "--streaming", default="2,8,100", metavar="C,R,L",
-        help="chunk, look-ahead and context of the streaming encoder in 20 ms tokens (default: %(default)s)",
+        "--streaming", metavar="C,R,L",
+        help="chunk, look-ahead and context of the streaming encoder in 20 ms tokens (default: 2,8,100)",
     )  # fmt: skip
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     speech, speech_name = load_speech(options.speech)
-    with tqdm(total=6, bar_format="{desc:<34}{bar}| {elapsed}", file=sys.stderr) as bar:
+    with tqdm(total=7, bar_format="{desc:<34}{bar}| {elapsed}", file=sys.stderr) as bar:
 
         def progress(stage: str) -> None:
             bar.set_description_str(stage)
@@ -75,11 +77,13 @@ def _run(options: argparse.Namespace) -> int:
 
         progress("reading the checkpoint")
         checkpoint = read_checkpoint(options, speech)
-        bar.total = 6 + (checkpoint.encoder is not None) * 2
+        bar.total = 7 + (checkpoint.encoder is not None) * 2
         export = ExportOptions(speech, speech_name, options.audio_precision, options.motion_precision, options.name)
         report = write_bundle(checkpoint, options.output, export, progress)
         bar.update(bar.total - bar.n)
     print(f"{options.output}: {summary(report)}")
+    if checkpoint.encoder is None and options.audio_precision != "fp32":
+        print(f"note: --audio-precision {options.audio_precision} had nothing to act on: there is no audio encoder")
     for note in checkpoint.info.notes:
         print(f"note: {note}")
     return 0
@@ -92,6 +96,9 @@ def read_checkpoint(options: argparse.Namespace, speech: NDArray[np.float32]) ->
         CheckpointError: it cannot be used, or options of a released checkpoint are missing.
     """
     if options.scene is None and options.flame is None:
+        for name in ("encoder", "streaming", "faces"):
+            if getattr(options, name) is not None:
+                raise CheckpointError(f"--{name} belongs to a released checkpoint: give --scene and --flame too")
         return load_checkpoint(options.checkpoint)
     if options.scene is None or options.flame is None:
         raise CheckpointError("a released checkpoint needs both --scene and --flame")
@@ -99,8 +106,8 @@ def read_checkpoint(options: argparse.Namespace, speech: NDArray[np.float32]) ->
         options.checkpoint,
         options.scene,
         options.flame,
-        encoder=None if options.encoder == "none" else options.encoder,
-        streaming=parse_streaming(options.streaming),
+        encoder=None if options.encoder == "none" else options.encoder or AUTO,
+        streaming=parse_streaming(options.streaming or STREAMING),
         calibration=[speech],
         faces=options.faces,
     )

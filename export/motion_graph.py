@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..training.grmn import ACTION_UNITS, GRMN
+from ..runtime.manifest import ACTION_UNITS
+from ..training.grmn import GRMN
 from .step import StepModule
 
 OUTPUTS = (

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..runtime.encoder import StreamingEncoder
+from ..runtime.errors import ExportError
 from ..runtime.graphs import Graph as Session
 from ..runtime.manifest import AudioSpec, MotionSpec
 from ..runtime.motion import MotionNetwork
@@ -130,7 +131,9 @@ def _measure(
 
 def recorded_tokens(checkpoint: Checkpoint) -> Float:
     """Token sequence [2T, H] inside a released checkpoint's recorded windows: each frame's own two tokens."""
-    past = checkpoint.motion.config.window_past
+    past, future = checkpoint.motion.config.window_past, checkpoint.motion.config.smooth_future
+    if len(checkpoint.cues["windows"]) <= future:
+        raise ExportError(f"the recorded clip has no more than {future} frames: use a longer scene")
     windows: Float = checkpoint.cues["windows"]
     return windows[:, past : past + 2].reshape(-1, windows.shape[-1])
 
@@ -314,6 +317,7 @@ def _aus(checkpoint: Checkpoint, frames: int) -> Float:
 
 def _correlation(a: Float, b: Float) -> float:
     """Pearson correlation; 1 if both stand still."""
-    if a.std() < 1e-9 and b.std() < 1e-9:
-        return 1.0
+    still = [bool(track.std() < 1e-9) for track in (a, b)]
+    if any(still):
+        return float(all(still))
     return float(np.corrcoef(a, b)[0, 1])

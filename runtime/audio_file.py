@@ -43,17 +43,18 @@ class AudioFile:
 
     def blocks(self) -> Iterator[Float]:
         """The sound as float32 blocks in −1…1 at `rate`. Raises AudioError where it cannot be decoded."""
-        convert = av.AudioResampler(format="fltp", layout=self._stream.layout, rate=self.rate)
         empty = True
         try:
+            convert = av.AudioResampler(format="fltp", layout=self._stream.layout, rate=self.rate)
             for frame in self._container.decode(self._stream):
                 for part in convert.resample(frame):
                     block = part.to_ndarray()
                     empty = False
                     mono = block[0] if len(block) == 1 else block.mean(axis=0, dtype=np.float32)
                     yield self._checked(mono)
-        except av.FFmpegError as error:
-            raise AudioError(f"{self.path} cannot be decoded ({error.strerror}): convert it to wav first") from None
+        except (av.FFmpegError, ValueError) as error:  # ValueError: the format changes in the middle
+            reason = getattr(error, "strerror", None) or error
+            raise AudioError(f"{self.path} cannot be decoded ({reason}): convert it to wav first") from None
         finally:
             self._container.close()
         if empty:

@@ -93,7 +93,7 @@ def _problem(root: Path, name: str, entry: FileEntry) -> str | None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return f"{name} of {root} is missing: copy or export the bundle again"
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         return f"{name} of {root} cannot be read ({error}): check its permissions or copy the bundle again"
     if digest != entry.sha256:
         return f"{name} of {root} was changed after export (its SHA-256 differs): copy or export the bundle again"

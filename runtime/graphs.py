@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .errors import BundleError
 Float = NDArray[np.float32]
 Shapes = dict[str, tuple[int, ...]]
 STATE_SUFFIX = "_next"
+_MOST_ELEMENTS = 1 << 26
 
 
 class Graph:
@@ -32,6 +34,8 @@ class Graph:
             if value.type != "tensor(float)" or not all(isinstance(size, int) for size in value.shape):
                 raise self.error(f"{value.name} is not a float32 tensor of fixed shape")
             shapes[value.name] = tuple(value.shape)
+            if prod(value.shape) > _MOST_ELEMENTS:
+                raise self.error(f"{value.name} has {prod(value.shape)} elements, more than any avatar needs")
         return shapes
 
     def error(self, problem: str) -> BundleError:

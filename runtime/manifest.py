@@ -18,6 +18,7 @@ FRAME_RATE = 25
 TOKEN_SAMPLES = 320
 FRAME_TOKENS = 2
 FRAME_SAMPLES = FRAME_TOKENS * TOKEN_SAMPLES
+ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 _Value = TypeVar("_Value")
@@ -193,10 +194,17 @@ def _motion(section: _Section) -> MotionSpec:
         window_future=section.integer("window_future", 1, 1024),
         smooth_past=section.integer("smooth_past", 0, 256),
         smooth_future=section.integer("smooth_future", 0, 256),
-        aus=section.names("aus"),
+        aus=_action_units(section),
         emotions=section.names("emotions"),
         steerable=section.value("steerable", bool),
     )
+
+
+def _action_units(section: _Section) -> tuple[str, ...]:
+    names = section.names("aus")
+    if names != ACTION_UNITS:
+        raise BundleError(f"manifest.json: motion.aus is {names}, not {ACTION_UNITS}: export the bundle again")
+    return names
 
 
 def _colour(top: _Section) -> tuple[float, float, float]:
@@ -230,7 +238,12 @@ def _files(section: _Section) -> dict[str, FileEntry]:
 def check_relative(name: str) -> None:
     """Raises BundleError unless `name` is a plain path below the bundle's folder, with forward slashes."""
     parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts) or set(name) & set("\\:\0") or PurePosixPath(name).is_absolute():
+    if (
+        not name.isprintable()
+        or any(part in ("", ".", "..") for part in parts)
+        or set(name) & set("\\:\0")
+        or PurePosixPath(name).is_absolute()
+    ):
         raise BundleError(
             f"manifest.json lists {name!r}, which leaves the bundle's folder: do not use this bundle, "
             "get it again from its maker"
@@ -257,17 +270,20 @@ class _Section:
         return _Section(self.value(key, dict), f"{self._path}{key}.")
 
     def text(self, key: str) -> str:
-        return self.value(key, str)
+        value = self.value(key, str)
+        if not value.isprintable():  # it is shown on terminals
+            raise self._error(key, "printable text")
+        return value
 
     def texts(self, key: str) -> dict[str, str]:
         values = self.section(key).data
-        if not all(isinstance(value, str) for value in values.values()):
+        if not all(isinstance(v, str) and v.isprintable() and k.isprintable() for k, v in values.items()):
             raise self._error(key, "an object of strings")
         return dict(values)
 
     def names(self, key: str) -> tuple[str, ...]:
         values = self.value(key, list)
-        if not all(isinstance(value, str) for value in values):
+        if not all(isinstance(value, str) and value.isprintable() for value in values):
             raise self._error(key, "a list of strings")
         return tuple(values)
 

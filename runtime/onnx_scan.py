@@ -62,6 +62,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     while at < end:
         tag, at = _varint(data, at)
         number, wire = tag >> 3, tag & 7
+        if tag >> 32 or not number:  # other readers take such tags for other fields
+            raise ValueError("not a field number")
         if wire == 0:
             value, at = _varint(data, at)
             yield number, value

@@ -34,8 +34,12 @@ class VideoWriter:
             self._container: Any = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
         except (av.FFmpegError, OSError) as error:
             raise self._error(error) from None
-        self._video = self._video_stream(width, height)
-        self._audio = self._audio_stream() if sound else None
+        try:
+            self._video = self._video_stream(width, height)
+            self._audio = self._audio_stream() if sound else None
+        except BaseException:
+            self.abort()
+            raise
 
     def _video_stream(self, width: int, height: int) -> Any:
         stream = self._container.add_stream("libx264", rate=FRAME_RATE)

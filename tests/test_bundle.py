@@ -18,6 +18,7 @@ from synthetic_bundle import Shape, edit_manifest, manifest, write_bundle, write
 from emotag.runtime import Avatar, BundleError, Model
 from emotag.runtime.bundle import open_bundle
 from emotag.runtime.manifest import parse_manifest
+from emotag.runtime.onnx_scan import check_self_contained
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +284,35 @@ def test_a_bundle_without_encoder_plays_its_recording_only(bundle: Path, tmp_pat
         with pytest.raises(BundleError, match="no audio encoder.*--encoder"):
             speak(np.zeros(640, np.float32))
     assert len(list(avatar.cued(progress=False))) == 7
+
+
+@pytest.mark.parametrize("key", ["name", "licence", "consent"])
+def test_text_that_could_steer_a_terminal_is_refused(bundle: Path, key: str) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, key: "\x1b[2J"}))
+    with pytest.raises(BundleError, match=key):
+        open_bundle(bundle)
+
+
+def test_file_names_that_are_no_text_are_refused(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["\ud800"] = {"sha256": "0" * 64, "bytes": 1}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError):
+        open_bundle(bundle)
+
+
+def test_other_action_units_are_refused(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["motion"]["aus"] = manifest["motion"]["aus"][:5]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="aus"):
+        open_bundle(bundle)
+
+
+def test_field_numbers_beyond_32_bits_are_refused(tmp_path: Path) -> None:
+    """Another reader drops the high bits of such a tag and sees the field that says where weights lie."""
+    path = tmp_path / "a.onnx"
+    path.write_bytes(bytes([0x82, 0x80, 0x80, 0x80, 0x10, 0x00]))
+    with pytest.raises(BundleError):
+        check_self_contained(path)

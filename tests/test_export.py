@@ -298,3 +298,56 @@ def test_the_command_exports(checkpoint: Checkpoint, tmp_path: Path, capsys: pyt
     assert main([str(tmp_path / "a.pt"), "-o", str(tmp_path / "a.emotag")]) == 0
     assert "parity bounds kept" in capsys.readouterr().out
     assert runtime.Avatar(tmp_path / "a.emotag").latency_ms == 120
+
+
+@pytest.mark.usefixtures("reuse")
+def test_a_folder_with_another_manifest_is_not_touched(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "a web app"}')
+    with pytest.raises(ExportError, match="not a bundle"):
+        write_bundle(checkpoint, tmp_path / "app", OPTIONS)
+    assert (tmp_path / "app" / "manifest.json").read_text() == '{"name": "a web app"}'
+
+
+@pytest.mark.usefixtures("reuse")
+def test_an_interrupted_replacement_keeps_the_old_bundle(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.emotag"
+    write_bundle(checkpoint, target, OPTIONS)
+    rename, moves = os.rename, []
+
+    def interrupted(source: Any, destination: Any) -> None:
+        moves.append(destination)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        rename(source, destination)
+
+    monkeypatch.setattr(writer.os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(checkpoint, target, replace(OPTIONS, name="again"))
+    assert json.loads((target / "manifest.json").read_text())["name"] == "a"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.emotag"]
+
+
+@pytest.mark.usefixtures("reuse")
+def test_what_the_runtime_would_refuse_is_not_written(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    wrong = replace(checkpoint, info=replace(checkpoint.info, background=(2.0, 0.0, 0.0)))
+    with pytest.raises(ExportError, match="the runtime refuses"):
+        write_bundle(wrong, tmp_path / "a.emotag", OPTIONS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name, shape", [("intrinsics", (9, 3)), ("aus", (0, 6)), ("view", (9, 4))])
+def test_cue_tracks_of_another_shape_are_named(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> None:
+    wrong = replace(checkpoint, cues={**checkpoint.cues, name: np.zeros(shape, np.float32)})
+    with pytest.raises(CheckpointError, match="cue"):
+        wrong.validate()
+
+
+@pytest.mark.parametrize("option", [["--encoder", "none"], ["--streaming", "2,8,100"], ["--faces", "a.obj"]])
+def test_options_that_do_not_apply_are_refused(
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["a.pt", "-o", str(tmp_path / "a.emotag"), *option]) == 1
+    assert option[0] in capsys.readouterr().err

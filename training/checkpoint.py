@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +38,16 @@ HEAD_ARRAYS = (
     "head.parents",
 )
 GAUSSIAN_ARRAYS = tuple(f"gaussians.{name}" for name in ("face_index", "means", "quats", "scales", "opacities", "sh"))
-CUE_ARRAYS = ("aus", "emotion", "rotation", "neck", "eyes", "translation", "view", "intrinsics")
+CUE_ARRAYS: dict[str, tuple[int, ...]] = {  # by frame
+    "aus": (6,),
+    "emotion": (7,),
+    "rotation": (3,),
+    "neck": (3,),
+    "eyes": (6,),
+    "translation": (3,),
+    "view": (4, 4),
+    "intrinsics": (4,),
+}
 
 
 @dataclass
@@ -83,7 +91,8 @@ class Checkpoint:
             CheckpointError: names what is missing or disagrees.
         """
         check_arrays(self.avatar, HEAD_ARRAYS + GAUSSIAN_ARRAYS, self.source or "checkpoint")
-        check_arrays(self.cues, CUE_ARRAYS, self.source or "checkpoint")
+        check_arrays(self.cues, tuple(CUE_ARRAYS), self.source or "checkpoint")
+        self._check_cues()
         expressions = self.avatar["head.expression_basis"].shape[0]
         if expressions != self.motion.config.expression:
             raise CheckpointError(
@@ -97,6 +106,18 @@ class Checkpoint:
             )
         if "mouth.index" in self.avatar and self.motion.config.mouth is None:
             raise CheckpointError("mouth Gaussians are listed, but the motion network has no mouth head")
+
+    def _check_cues(self) -> None:
+        source = self.source or "checkpoint"
+        frames = len(self.cues["aus"]) if self.cues["aus"].ndim else 0
+        if frames < 1:
+            raise CheckpointError(f"{source}: the cue track is empty: record at least one frame")
+        for name, shape in CUE_ARRAYS.items():
+            found = self.cues[name].shape
+            if found != (frames, *shape):
+                raise CheckpointError(
+                    f"{source}: cue {name} has shape {found} instead of {(frames, *shape)}: make the track again"
+                )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one `.pt` file, atomically.
@@ -143,7 +164,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path} has version {version}, this emotag reads {VERSION}: update emotag")
     try:
         checkpoint = _build(content, str(path))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise CheckpointError(f"{path} is damaged or incomplete ({error}): train or download it again") from error
     checkpoint.validate()
     return checkpoint
@@ -181,15 +202,7 @@ def load_tensors(path: Path) -> Any:
             f"{path} holds more than tensors and plain values, so it is not loaded (it could run code): convert it "
             "with the tool that wrote it"
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # a broken file can raise nearly every exception there is
         raise CheckpointError(f"{path} is not a checkpoint, or it is truncated: copy or train it again") from error
 
 

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.errors import CheckpointError
-from ..runtime.manifest import EMOTIONS
+from ..runtime.manifest import ACTION_UNITS, EMOTIONS
 from .mouth import MouthConfig, MouthHead
 
-ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 NEUTRAL = EMOTIONS.index("neutral")
 
 

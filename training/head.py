@@ -6,6 +6,7 @@ Metres, y up, the face towards +z. Joints, in this order: root, neck, jaw, left 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,7 @@ def _read(path: Path) -> dict[str, Any]:
             return dict(archive.items())
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check the path.") from error
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(
             f"{path}: not a head model ({error}); make it with `python -m emotag.training.anny_head`."
         ) from error

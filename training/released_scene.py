@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import CheckpointError
-from ..runtime.manifest import EMOTIONS
-from .grmn import ACTION_UNITS
+from ..runtime.manifest import ACTION_UNITS, EMOTIONS
 from .released_audio import WINDOW
 from .released_cameras import load_cameras
 from .released_tracking import TrackedHead, load_tracking

@@ -18,5 +18,5 @@ def guarded(command: Callable[[], int]) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("error: interrupted, nothing was written", file=sys.stderr)
+        print("error: interrupted, nothing is half-written", file=sys.stderr)
         return INTERRUPTED

@@ -96,7 +96,8 @@ def _parity(root: Path, manifest: Manifest) -> list[dict[str, Any]]:
         report = json.loads((root / "report.json").read_text(encoding="utf-8"))
         checks = report.get("checks", [])
         keys = ("name", "value", "bound", "passed")
-        return [{key: check[key] for key in keys} for check in checks]
+        rows = [{key: check[key] for key in keys} for check in checks]
+        return [row | {"name": str(row["name"]), **{k: float(row[k]) for k in keys[1:3]}} for row in rows]
     except (ValueError, AttributeError, KeyError, TypeError):
         raise BundleError("report.json is not a parity report: export the bundle again") from None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.manifest import EMOTIONS
-from .face import ACTION_UNITS, action_units
+from ...runtime.manifest import ACTION_UNITS, EMOTIONS
+from .face import action_units
 from .visemes import FRAME_RATE
 
 Cues = dict[str, npt.NDArray[np.float32]]

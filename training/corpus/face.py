@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import CheckpointError
+from ...runtime.manifest import ACTION_UNITS
 from .emotions import LOOKS, probabilities
 from .speech import Utterance
 from .visemes import CHANNELS, FRAME_RATE, expression_names_of, lip_tracks
 
 Track = npt.NDArray[np.float32]
-
-ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 
 UPPER_FACE = {
     "browInnerUp": ("AU01", 0.9),

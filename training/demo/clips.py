@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.manifest import EMOTIONS
+from ...runtime.manifest import ACTION_UNITS, EMOTIONS
 from ..corpus import (
     ESPEAK,
     FLITE,
@@ -32,7 +32,6 @@ from ..corpus import (
     stretch,
     synthesize,
 )
-from ..corpus.face import ACTION_UNITS
 from ..corpus.phonemes import Segment
 
 FRAME = 640  # samples of a video frame

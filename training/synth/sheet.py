@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from ...plugins.camera import Camera
 from ...runtime.errors import OutputError
+from ...runtime.manifest import ACTION_UNITS
 from ..corpus import LOOKS, upper_face
-from ..corpus.face import ACTION_UNITS
 from .corpus import CorpusOptions, renderer_of
 from .encode import encode_picture
 from .figure import Pose, anny_head

@@ -26,6 +26,8 @@ class GRMNConfig:
     `steerable` decodes the residual from the emotion latent (paper, Eq. 6) and so lets a caller replace that latent;
     the released residual never sees it. `conditions` are the classes a caller may ask for: the seven of `EMOTIONS`
     first, then any more (such as contempt) that only a caller, never the audio, brings in.
+    `gate`, `residual` and `adain` are the paper's components; an ablation switches them off: g is 1, the motion is the
+    base alone, identity modulates nothing. Their parameters stay, so that one checkpoint serves every ablation.
     """
 
     hidden: int = 768  # of the audio encoder
@@ -43,6 +45,9 @@ class GRMNConfig:
     positions: int = 1024  # length of the stored position table
     steerable: bool = False
     conditions: tuple[str, ...] = EMOTIONS
+    gate: bool = True
+    residual: bool = True
+    adain: bool = True
     mouth: MouthConfig | None = MouthConfig()
 
     @property
@@ -245,15 +250,20 @@ class GRMN(nn.Module):
         intensity 1 - p(neutral) into the gate.
         """
         audio, au = encodings, self.au_encoder(aus)
-        if modulation is not None:
+        if modulation is not None and self.config.adain:
             audio = adaptive_instance_norm(audio, *modulation[0].chunk(2, -1))
             au = adaptive_instance_norm(au, *modulation[1].chunk(2, -1))
         shared = self.backbone_net(audio) + self.au_fusion(au)
         logits = self.emotion_head(shared)
         gate = torch.sigmoid(self.gate_net(shared))
         latent, gate = self._latent(shared, logits, gate, emotion, emotion_weight)
-        residual = self.residual_motion_head(self.residual_net(latent))
+        if not self.config.gate:
+            gate = torch.ones_like(gate)
         base = torch.cat([self.flame_exp_head(shared), self.flame_jaw_head(shared)], -1)
+        if self.config.residual:
+            residual = self.residual_motion_head(self.residual_net(latent))
+        else:
+            residual = torch.zeros_like(base)
         motion = base + gate * residual
         e = self.config.expression
         return Motion(motion[..., :e], motion[..., e:], gate, logits, base[..., :e], residual[..., :e], encodings)

@@ -119,8 +119,10 @@ class Checkpoint:
                     f"{source}: cue {name} has shape {found} instead of {(frames, *shape)}: make the track again"
                 )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], training: dict[str, Any] | None = None) -> None:
         """Write one `.pt` file, atomically.
+
+        `training` is what a training run needs to go on from this file; who only reads the avatar passes over it.
 
         Raises:
             CheckpointError: the checkpoint is a released one, or has no encoder.
@@ -144,6 +146,8 @@ class Checkpoint:
             "avatar": _tensors(self.avatar),
             "cues": _tensors(self.cues),
         }
+        if training is not None:
+            content["training"] = training
         write_atomically(Path(path), content)
 
 
@@ -154,6 +158,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: it is missing, is not a checkpoint, is of a newer version, or its parts disagree.
     """
     content = load_tensors(Path(path))
+    if isinstance(content, dict) and content.get("format") == "emotag-training":
+        raise CheckpointError(
+            f"{path} holds a motion network for many people, not an avatar: adapt it to one with "
+            f"`emotag-train adapt {path} SCENE -o avatar.pt`"
+        )
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of emotag.training: for one of the released implementation give --scene and "
@@ -217,8 +226,9 @@ def write_atomically(path: Path, content: object) -> None:
         with os.fdopen(handle, "wb") as file:
             torch.save(content, file)
         os.replace(name, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror}): free some space or choose another place") from error
+    except (OSError, RuntimeError) as error:  # a full disk may reach us through the archive writer as RuntimeError
+        what = error.strerror if isinstance(error, OSError) else "it broke off, as on a full disk"
+        raise OutputError(f"cannot write {path} ({what}): free some space or choose another place") from error
     finally:
         if os.path.exists(name):
             os.unlink(name)

@@ -313,7 +313,17 @@ class GRMN(nn.Module):
         `identity` is [512] or [..., 512] with the clip's leading axes. `emotion` [..., T, C] and `emotion_weight`
         [..., T, 1] as in `decode`.
         """
-        around = self.smooth(self.encode(windows))
+        return self.frames(self.smooth(self.encode(windows)), aus, identity, emotion, emotion_weight)
+
+    def frames(
+        self,
+        around: Tensor,
+        aus: Tensor,
+        identity: Tensor | None,
+        emotion: Tensor | None = None,
+        emotion_weight: Tensor | None = None,
+    ) -> Motion:
+        """Encodings around every frame [..., T, S, D], as `smooth` gives them, to motion; the rest as in `forward`."""
         size = (*around.shape[:-1], -1)
         if identity is not None and identity.dim() > 1:
             identity = identity[..., None, None, :]

@@ -13,11 +13,15 @@ constexpr float kLog2Levels = 7.994353437f;  // log2(255): alpha is kept as its 
 template <class T>
 EMOTAG_HD T alpha_of(T x) {
   constexpr float kCut = constants::kAlphaCut;
+#if defined(__CUDA_ARCH__)  // T is float; a GPU has an instruction for it
+  return ::exp2f(x) * kCut;
+#else
   const T shift(12582912.0f);
   const T magic = x + shift;
   const T fraction = x - (magic - shift);
   const T y = fma(fma(T(0.238428429f * kCut), fraction, T(0.703447968f * kCut)), fraction, T(1.0004432f * kCut));
   return scale_exponent(y, magic);
+#endif
 }
 
 // As alpha_of, to a relative error of 3e-6: gradients are those of the exact function.

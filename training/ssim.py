@@ -99,9 +99,7 @@ def blur(pictures: Tensor) -> Tensor:
 def _padded(pictures: Tensor) -> Tensor:
     """(N, H, W) with a margin of zeros, grown to whole blocks."""
     height, width = pictures.shape[-2:]
-    return torch.nn.functional.pad(
-        pictures, (_MARGIN, _MARGIN + -width % _BLOCK, _MARGIN, _MARGIN + -height % _BLOCK)
-    )
+    return torch.nn.functional.pad(pictures, (_MARGIN, _MARGIN + -width % _BLOCK, _MARGIN, _MARGIN + -height % _BLOCK))
 
 
 @lru_cache(maxsize=8)

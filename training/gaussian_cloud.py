@@ -1,0 +1,360 @@
+"""The Gaussians of one person in training: how they start, learn, multiply and vanish, bound to triangles throughout.
+
+Everything is a pure function of a `Cloud` (and, where it matters, of the optimiser's state): a change of the number of
+Gaussians is one `Edit`, which carries binding, mouth mask and the optimiser's moments along. Means and scales are local
+to their triangles (eq. 7), so learning rates are in units of a triangle's size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..runtime.errors import ControlError
+from .render import Bound, GaussianParameters, HeadTensors, ScaleActivation, bind
+
+__all__ = [
+    "PREFIX",
+    "Cloud",
+    "Densification",
+    "Edit",
+    "Rates",
+    "Statistics",
+    "apply_edit",
+    "densify",
+    "initial_cloud",
+    "parameter_groups",
+    "position_rate",
+    "reset_opacity",
+    "sh_degree_at",
+]
+
+PREFIX = "gaussians."
+"""Of the names of the optimiser's groups: `gaussians.means` and so on."""
+NAMES = ("means", "quats", "scales", "opacities", "sh_dc", "sh_rest")
+SH_C0 = 0.28209479177387814
+"""Of the zeroth spherical harmonic: colour = 0.5 + SH_C0 · coefficient."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """G Gaussians: leaves that are trained, and what they are bound to."""
+
+    face_index: Tensor
+    """(G,) int64 triangle of each"""
+    mouth: Tensor
+    """(G,) bool: moved by the mouth head (eq. 8)"""
+    means: Tensor
+    """(G, 3)"""
+    quats: Tensor
+    """(G, 4) wxyz, of any length"""
+    scales: Tensor
+    """(G, 3) before the activation"""
+    opacities: Tensor
+    """(G,) before the sigmoid"""
+    sh_dc: Tensor
+    """(G, 1, 3)"""
+    sh_rest: Tensor
+    """(G, K - 1, 3); K - 1 may be 0"""
+    scale_activation: ScaleActivation = "exp"
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def stored_degree(self) -> int:
+        """The highest SH degree that there are coefficients for."""
+        return math.isqrt(1 + self.sh_rest.shape[1]) - 1
+
+    def leaves(self) -> dict[str, Tensor]:
+        """What is trained, by name."""
+        return {name: getattr(self, name) for name in NAMES}
+
+    def parameters(self, sh_degree: int) -> GaussianParameters:
+        """As the renderer reads them, drawn at `sh_degree`; gradients reach the leaves."""
+        sh = torch.cat([self.sh_dc, self.sh_rest], 1) if self.sh_rest.shape[1] else self.sh_dc
+        world = (self.means, self.quats, self.scales, self.opacities, sh)
+        return GaussianParameters(self.face_index, *world, sh_degree=sh_degree, scale_activation=self.scale_activation)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Adam's learning rates: 3DGS', positions and scales in units of a triangle (GaussianAvatars, Qian et al. 2024)."""
+
+    means: float = 0.005
+    means_final: float = 0.00005
+    """reached by exponential decay at the last step"""
+    quats: float = 0.001
+    scales: float = 0.017
+    opacities: float = 0.05
+    sh_dc: float = 0.0025
+    sh_rest: float = 0.0025 / 20
+
+
+@dataclass(frozen=True)
+class Densification:
+    """When and how Gaussians multiply and vanish; the values are 3DGS', steps those of a short adaptation."""
+
+    ceiling: int = 60_000
+    """there are never more: what is pruned makes room for what is cloned and split, largest gradient first"""
+    first: int = 300
+    """step"""
+    last: int = 1500
+    every: int = 100
+    gradient: float = 2e-4
+    """mean length of the screen-space gradient, in half picture sizes, from which a Gaussian is too coarse"""
+    split_above: float = 0.6
+    """largest standard deviation, in units of its triangle: larger ones are split, smaller ones cloned"""
+    opacity_below: float = 0.005
+    """pruned"""
+    size_above: float = 8.0
+    """largest standard deviation, in units of its triangle: pruned"""
+    reset_every: int = 0
+    """steps between resets of the opacities; 0 never, which suits a short adaptation"""
+
+
+class Statistics(NamedTuple):
+    """What densification counts."""
+
+    gradient: Tensor
+    """(G,) sum of the lengths of screen-space gradients"""
+    count: Tensor
+    """(G,) times that each was visible"""
+
+    @classmethod
+    def zeros(cls, count: int, device: torch.device | str = "cpu") -> Statistics:
+        """Nothing seen yet."""
+        return cls(torch.zeros(count, device=device), torch.zeros(count, device=device))
+
+    def add(self, gradient: Tensor, visible: Tensor, width: int, height: int) -> None:
+        """Count one picture, in place.
+
+        Args:
+            gradient: (G, 2) of the loss in the projected means, pixels (`RenderOutput.screen_gradient`).
+            visible: (G,) bool.
+            width, height: of the picture; the gradient is kept in half picture sizes, as 3DGS counts it.
+        """
+        half = gradient.new_tensor([width / 2, height / 2])
+        length = (gradient * half).norm(dim=1)
+        self.gradient.add_(torch.where(visible, length, 0.0))
+        self.count.add_(visible)
+
+
+class Edit(NamedTuple):
+    """A change of the number of Gaussians from G to G'."""
+
+    source: Tensor
+    """(G',) int64 Gaussian that each comes from"""
+    fresh: Tensor
+    """(G',) bool: new, so that the optimiser's moments of it start at zero"""
+    values: dict[str, Tensor]
+    """the leaves' new values, (G', …)"""
+
+
+def initial_cloud(
+    head: HeadTensors,
+    count: int,
+    generator: torch.Generator,
+    *,
+    sh_degree: int = 1,
+    scale_activation: ScaleActivation = "exp",
+    opacity: float = 0.5,
+    mouth_faces: Tensor | None = None,
+    colour: float = 0.5,
+) -> Cloud:
+    """`count` Gaussians spread evenly over the triangles of the head at rest, by area, lying flat in them.
+
+    Args:
+        head: the person's head.
+        count: G.
+        generator: of the random places.
+        sh_degree: highest degree of spherical harmonics that is stored, 0 to 3.
+        scale_activation: how `scales` become standard deviations.
+        opacity: of each, 0…1.
+        mouth_faces: (F,) bool: triangles whose Gaussians the mouth head moves; none if None.
+        colour: grey of all, 0…1.
+
+    Raises:
+        ControlError: the count, degree or opacity cannot be used.
+    """
+    if count < 1 or not 0 <= sh_degree <= 3 or not 0 < opacity < 1:
+        raise ControlError(
+            f"{count} Gaussians of SH degree {sh_degree} and opacity {opacity}: ask for at least 1, 0 to 3, 0…1"
+        )
+    corners = head.template[head.faces]
+    cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = cross.norm(dim=1) / 2
+    face = torch.multinomial(area.double(), count, replacement=True, generator=generator).sort().values
+    root, ratio = torch.rand(2, count, generator=generator).to(area)
+    root = root.sqrt()
+    bary = torch.stack([1 - root, root * (1 - ratio), root * ratio], 1)
+    places = (bary[:, :, None] * corners[face]).sum(1)
+    frames = _frames(head, face)
+    means = _local(frames, places)
+    spacing = (area.sum() / count).sqrt()
+    # Neighbours overlap at one standard deviation; across the surface a third of it, as skin is thin.
+    deviation = spacing * area.new_tensor([0.75, 0.25, 0.75]) / frames.scales[:, :1]
+    raw = deviation.log() if scale_activation == "exp" else torch.expm1(deviation).log()
+    inside = torch.zeros(count, dtype=torch.bool, device=face.device) if mouth_faces is None else mouth_faces[face]
+    rest = (sh_degree + 1) ** 2 - 1
+    values = {
+        "means": means,
+        "quats": means.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+        "scales": raw,
+        "opacities": means.new_full((count,), math.log(opacity / (1 - opacity))),
+        "sh_dc": means.new_full((count, 1, 3), (colour - 0.5) / SH_C0),
+        "sh_rest": means.new_zeros(count, rest, 3),
+    }
+    leaves = {name: value.contiguous().requires_grad_() for name, value in values.items()}
+    return Cloud(face, inside, **leaves, scale_activation=scale_activation)
+
+
+def _frames(head: HeadTensors, face: Tensor) -> Bound:
+    """The frames of triangles (N,) at rest: place, turn and size of a unit Gaussian at their middle."""
+    count = len(face)
+    zeros = head.template.new_zeros(count, 3)
+    unit = head.template.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1)
+    middle = GaussianParameters(face, zeros, unit, zeros, zeros[:, 0], zeros[:, None], 0, "exp")
+    return bind(head.template, head, middle)
+
+
+def _local(frames: Bound, places: Tensor) -> Tensor:
+    """World places (N, 3) in their triangles' frames: the inverse of eq. 7."""
+    w, x, y, z = frames.quats.unbind(1)
+    turns = torch.stack(
+        [
+            *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+            *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+            *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+        ],
+        1,
+    ).reshape(-1, 3, 3)
+    shift = (places - frames.means)[:, None]
+    return (shift @ turns).squeeze(1) / frames.scales[:, :1]
+
+
+def parameter_groups(cloud: Cloud, rates: Rates | None = None) -> list[dict[str, Any]]:
+    """Groups for an Adam (`eps=1e-15` as 3DGS; `fused=True` is quickest), named `gaussians.means` and so on.
+
+    They ask for no weight decay, so that AdamW may hold them beside a network's. `apply_edit` finds them by name.
+    """
+    own = rates or Rates()
+    return [
+        {"params": [leaf], "lr": getattr(own, name), "weight_decay": 0.0, "name": PREFIX + name}
+        for name, leaf in cloud.leaves().items()
+    ]
+
+
+def position_rate(step: int, steps: int, rates: Rates | None = None) -> float:
+    """The learning rate of the means at `step` of `steps`: exponential from `means` to `means_final`."""
+    own = rates or Rates()
+    done = min(max(step / max(steps, 1), 0.0), 1.0)
+    return own.means * (own.means_final / own.means) ** done
+
+
+def sh_degree_at(step: int, every: int, highest: int) -> int:
+    """The degree that is drawn at `step`: one more each `every` steps, up to `highest` (1 for a short adaptation)."""
+    return min(step // max(every, 1), highest)
+
+
+def densify(cloud: Cloud, statistics: Statistics, options: Densification, generator: torch.Generator) -> Edit | None:
+    """Clone small and split large Gaussians of large screen-space gradient, and prune; None if nothing changes.
+
+    A clone is a copy in its place. A split one becomes two, drawn from its own distribution, 1.6 times smaller (3DGS).
+    What is new stays bound to the triangle of its parent, and keeps its mouth mask.
+
+    Args:
+        cloud: as it is.
+        statistics: since the last time.
+        options: thresholds and ceiling.
+        generator: of the places of split Gaussians.
+    """
+    with torch.no_grad():
+        deviation = (
+            cloud.scales.exp() if cloud.scale_activation == "exp" else torch.nn.functional.softplus(cloud.scales)
+        )
+        largest = deviation.amax(1)
+        pruned = (cloud.opacities.sigmoid() < options.opacity_below) | (largest > options.size_above)
+        if bool(pruned.all()):
+            raise ControlError(
+                "every Gaussian would be pruned: the avatar has learnt nothing; lower its learning rates"
+            )
+        mean = statistics.gradient / statistics.count.clamp_min(1)
+        wanted = (mean >= options.gradient) & ~pruned
+        room = options.ceiling - int((~pruned).sum())
+        chosen = torch.nonzero(wanted).squeeze(1)
+        if len(chosen) > max(room, 0):
+            order = mean[chosen].argsort(descending=True, stable=True)
+            chosen = chosen[order[: max(room, 0)]].sort().values
+        if not len(chosen) and not bool(pruned.any()):
+            return None
+        split = chosen[largest[chosen] > options.split_above]
+        kept = torch.nonzero(~pruned).squeeze(1)
+        source = torch.cat([kept, chosen])
+        fresh = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+        fresh[len(kept) :] = True
+        values = {name: leaf.detach()[source].clone() for name, leaf in cloud.leaves().items()}
+        if len(split):
+            halves = torch.isin(source, split)
+            fresh |= halves
+            _scatter(values, halves, deviation[source[halves]], cloud.scale_activation, generator)
+        return Edit(source, fresh, values)
+
+
+_SHRINK = 1.6
+
+
+def _scatter(
+    values: dict[str, Tensor], rows: Tensor, deviation: Tensor, activation: ScaleActivation, generator: torch.Generator
+) -> None:
+    """Move rows of `values` to places drawn from their own Gaussians, and shrink them; in place."""
+    draw = torch.randn(len(deviation), 3, generator=generator).to(deviation) * deviation
+    w, x, y, z = torch.nn.functional.normalize(values["quats"][rows]).unbind(1)
+    axis = torch.stack([x, y, z], 1)
+    twice = 2 * torch.linalg.cross(axis, draw)
+    values["means"][rows] += draw + w[:, None] * twice + torch.linalg.cross(axis, twice)
+    small = deviation / _SHRINK
+    values["scales"][rows] = small.log() if activation == "exp" else torch.expm1(small).log()
+
+
+def apply_edit(cloud: Cloud, edit: Edit, optimizer: torch.optim.Optimizer | None = None) -> Cloud:
+    """The cloud after an edit: new leaves, put into the optimiser's groups in the place of the old ones.
+
+    The moments of Gaussians that stay are kept; those of new ones are zero; the step count stays.
+
+    Raises:
+        ControlError: the optimiser does not hold the cloud's leaves.
+    """
+    leaves = {name: value.detach().contiguous().requires_grad_() for name, value in edit.values.items()}
+    if optimizer is not None:
+        for name, leaf in cloud.leaves().items():
+            _exchange(optimizer, PREFIX + name, leaf, leaves[name], edit)
+    return replace(cloud, face_index=cloud.face_index[edit.source], mouth=cloud.mouth[edit.source], **leaves)
+
+
+def _exchange(optimizer: torch.optim.Optimizer, name: str, old: Tensor, new: Tensor, edit: Edit) -> None:
+    group = next((group for group in optimizer.param_groups if group.get("name") == name), None)
+    if group is None or group["params"][0] is not old:
+        raise ControlError(f"the optimiser does not hold this cloud's {name}: make it from `parameter_groups`")
+    state = optimizer.state.pop(old, {})
+    kept = (~edit.fresh).to(old.dtype).reshape(-1, *[1] * (old.ndim - 1))
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.shape == old.shape:
+            state[key] = value[edit.source] * kept
+    group["params"][0] = new
+    if state:
+        optimizer.state[new] = state
+
+
+def reset_opacity(cloud: Cloud, optimizer: torch.optim.Optimizer | None = None, ceiling: float = 0.01) -> None:
+    """Bring every opacity down to at most `ceiling` (3DGS), in place, and forget its moments."""
+    with torch.no_grad():
+        cloud.opacities.clamp_(max=math.log(ceiling / (1 - ceiling)))
+    state = {} if optimizer is None else optimizer.state.get(cloud.opacities, {})
+    for value in state.values():
+        if isinstance(value, Tensor) and value.shape == cloud.opacities.shape:
+            value.zero_()

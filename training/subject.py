@@ -1,0 +1,512 @@
+"""One person in training: a scene, the head that it was tracked with, and the Gaussians that learn how they look.
+
+**The head alone is learnt.** A scene's masks say what is head. The truth is composited over the background that the
+prediction is drawn over, `target = mask · picture + (1 - mask) · background`, and a background that changes from step
+to step (`random_background`) leaves Gaussians no colour with which they could imitate a wall: outside the mask they can
+only become transparent. At half covered pixels a share of the wall remains in `picture`, which no mask can undo.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from .. import plugins
+from ..plugins.camera import Camera
+from ..runtime.errors import CheckpointError, EmotagError
+from . import gaussian_cloud as clouds
+from .checkpoint import Arrays
+from .gaussian_cloud import Cloud, Densification, Rates, Statistics
+from .head import BakedHead, HeadModel
+from .losses import Target, Tracked
+from .render import HeadTensors, Motion, Mouth, RenderOutput, render
+from .scenes import Scene
+from .scenes.cures import cure
+
+__all__ = ["Subject", "SubjectError", "SubjectOptions"]
+
+LEAST_FRAMES = 8
+"""Training pictures below which nothing can be learnt."""
+_LEAST_COVER = 0.01
+"""Of a picture, by the mask, for it to show a face."""
+_MOUTH_REGIONS = ("lips", "mouth", "tongue", "lower_teeth", "upper_teeth")
+_STATE = 1
+
+MouthOffsets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+class SubjectError(EmotagError):
+    """A scene that cannot be learnt from, or a state that does not belong to it."""
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """How the Gaussians of a person learn. Steps are those of the whole run."""
+
+    steps: int = 2000
+    """over which the learning rate of positions decays"""
+    sh_degree: int = 1
+    """highest that is stored and drawn; a short adaptation is capped at 1"""
+    sh_every: int = 500
+    """steps between one degree and the next"""
+    rates: Rates = Rates()
+    densification: Densification = Densification()
+    cache_bytes: int = 512 << 20
+    """that decoded training pictures may take"""
+
+
+class Subject:
+    """A person in training. Make one with `Subject.open`; public attributes are read only.
+
+    Attributes:
+        scene: where pictures, tracks and features come from.
+        baked: the head with the person's shape.
+        head: the same on the device.
+        cloud: the Gaussians. Another object after `densify` or `load_state_dict` changed their number.
+        train_indices, test_indices: into `scene.pictures`.
+        rest_jaw: (3,) rad, what a synthetic scene's tracked jaw has when the mouth is shut; 0 in real scenes.
+        notes: what was left out, to tell the user.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        baked: BakedHead,
+        cloud: Cloud,
+        options: SubjectOptions,
+        train_indices: Sequence[int],
+        *,
+        size: int | None,
+        seed: int,
+        notes: Sequence[str] = (),
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.scene, self.baked, self.cloud, self.options = scene, baked, cloud, options
+        self.head = HeadTensors.of(plugins.Head(**vars(baked)), device)
+        self.train_indices = tuple(train_indices)
+        chosen = set(self.train_indices)
+        self.test_indices = tuple(index for index in range(len(scene.pictures)) if index not in chosen)
+        self.rest_jaw = _rest_jaw(scene).to(device)
+        self.notes = tuple(notes)
+        self.statistics = Statistics.zeros(len(cloud), device)
+        self.sh_degree = 0
+        self._size = size
+        self._device = torch.device(device)
+        self._cache = _Cache(options.cache_bytes)
+        self._seed = seed
+        self._drawn: list[RenderOutput] = []
+
+    @classmethod
+    def open(
+        cls,
+        scene: Scene,
+        head: HeadModel,
+        *,
+        count: int = 60_000,
+        seed: int = 0,
+        size: int | None = None,
+        indices: Sequence[int] | None = None,
+        options: SubjectOptions | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Subject:
+        """Check that a scene can be learnt from, and spread Gaussians over its head.
+
+        Args:
+            scene: of `training.scenes.open_scene`.
+            head: that the scene was tracked with; shape coefficients are the scene's first frame's, and so is VHAP's
+                static offset. Of more tracked expressions than the head has, the first are used (FLAME tracks 100, the
+                paper uses 50).
+            count: G.
+            seed: of everything random.
+            size: longer side of the pictures that are trained on; None is the scene's own.
+            indices: pictures to train on; None is the scene's training split. All others are for testing.
+            options: rates and schedules.
+            device: where tensors live.
+
+        Raises:
+            SubjectError: no masks, too few frames with a face, a bad index or size, or a head of another size.
+            CheckpointError: a file of the scene is broken, or its shape does not fit the head.
+        """
+        own = options or SubjectOptions()
+        _check_head(scene, head)
+        if size is not None and not 16 <= size <= plugins.constants.MAX_SIDE:
+            raise SubjectError(f"size {size}: ask for 16 to {plugins.constants.MAX_SIDE} pixels")
+        wanted = scene.split.train if indices is None else tuple(indices)
+        if any(not 0 <= index < len(scene.pictures) for index in wanted):
+            raise SubjectError(f"{scene.folder}: an index is outside its {len(scene.pictures)} pictures")
+        usable, notes = _with_a_face(scene, wanted)
+        baked = head.bake(scene.head.shape[0], _static_offset(scene, head))
+        tensors = HeadTensors.of(plugins.Head(**vars(baked)), device)
+        faces = torch.from_numpy(_mouth_faces(head)).to(device)
+        generator = torch.Generator().manual_seed(seed)
+        cloud = clouds.initial_cloud(tensors, count, generator, sh_degree=own.sh_degree, mouth_faces=faces)
+        return cls(scene, baked, cloud, own, usable, size=size, seed=seed, notes=notes, device=device)
+
+    # Pictures
+
+    def use_size(self, size: int | None) -> None:
+        """Train on pictures of this longer side from now on; None is the scene's own. Small pictures are quick."""
+        self._size = size
+
+    def camera(self, index: int) -> Camera:
+        """The camera of picture `index` at the size that is trained on."""
+        camera = self.scene.pictures[index].camera
+        longer = max(camera.width, camera.height)
+        if self._size is None or self._size == longer:
+            return camera
+        width = max(round(camera.width * self._size / longer), 1)
+        height = max(round(camera.height * self._size / longer), 1)
+        x, y = width / camera.width, height / camera.height
+        return Camera(camera.view, camera.fx * x, camera.fy * y, camera.cx * x, camera.cy * y, width, height)
+
+    def random_background(self, generator: torch.Generator) -> Tensor:
+        """(3,) a colour, 0…1."""
+        return torch.rand(3, generator=generator).to(self._device)
+
+    def target(self, index: int, background: Tensor | None = None, geometry: bool = False) -> Target:
+        """What picture `index` should be over `background` ((3,) or (3, H, W), 0…1; white if None).
+
+        With `geometry` depth and normals too, where the scene has them. Depth counts as metric where a synthetic scene
+        says so. Raises SubjectError if the picture shows no face, CheckpointError if a file of it is broken.
+        """
+        camera = self.camera(index)
+        rgb, mask = self._picture(index, camera)
+        behind = self._background(background)
+        picture = behind + (rgb - behind) * mask
+        depth, normal = self._geometry(index, camera) if geometry else (None, None)
+        return Target(picture, mask, depth, normal, metric=_is_synthetic(self.scene))
+
+    def _background(self, background: Tensor | None) -> Tensor:
+        white = torch.ones(3, device=self._device) if background is None else background
+        return white[:, None, None] if white.ndim == 1 else white
+
+    def _picture(self, index: int, camera: Camera) -> tuple[Tensor, Tensor]:
+        """(3, H, W) and (H, W), floats 0…1."""
+        key = (index, camera.width, camera.height)
+        kept = self._cache.get(key)
+        if kept is None:
+            kept = self._decode(index, camera)
+            self._cache.put(key, kept)
+        values = kept.to(self._device).float().div_(255)
+        return values[:3], values[3]
+
+    def _decode(self, index: int, camera: Camera) -> Tensor:
+        """(4, H, W) uint8 colour and mask."""
+        picture = self.scene.pictures[index]
+        mask = picture.mask()
+        if mask.mean() < _LEAST_COVER:
+            raise SubjectError(
+                f"{picture.path}: its mask is empty, so the frame shows no face: leave picture {index} out, or make "
+                "the mask again"
+            )
+        whole = torch.cat(
+            [
+                torch.from_numpy(picture.rgb()).permute(2, 0, 1).float(),
+                torch.from_numpy(mask)[None] * 255,
+            ]
+        )
+        return _resized(whole, camera).round_().to(torch.uint8)
+
+    def _geometry(self, index: int, camera: Camera) -> tuple[Tensor | None, Tensor | None]:
+        picture = self.scene.pictures[index]
+        depth = normal = None
+        if picture.depth_path is not None:
+            values = torch.from_numpy(picture.depth().copy())[None]
+            depth = _sampled(values, camera)[0].to(self._device)
+        if picture.normal_path is not None:
+            values = torch.from_numpy(np.nan_to_num(picture.normal())).permute(2, 0, 1)
+            normal = _sampled(values, camera).to(self._device)
+        return depth, normal
+
+    # Motion
+
+    def controls(self, index: int) -> Motion:
+        """The tracked motion of picture `index`, as the tracker wrote it (jaw at rest included)."""
+        frame = self.scene.frame(index)
+        count = self.baked.expression_basis.shape[0]
+        pose = np.concatenate([frame.rotation, frame.neck, frame.jaw, frame.eyes]).reshape(5, 3)
+        return Motion(self._tensor(frame.expression[:count]), self._tensor(pose), self._tensor(frame.translation))
+
+    def driven(self, index: int, expression: Tensor, jaw: Tensor, mouth: MouthOffsets | None = None) -> Motion:
+        """GRMN's expression (E,) and jaw (3,) in the tracked pose of picture `index`; gradients reach both.
+
+        The jaw counts from the person's shut mouth: `rest_jaw` is added (0 in real scenes). `mouth` maps bound
+        positions (M, 3) of the mouth's Gaussians to Δμ (M, 3), Δr (M, 4), Δs (M, 3), as `MouthHead` does (eq. 8).
+        """
+        tracked = self.controls(index)
+        pose = torch.cat([tracked.pose[:2], (jaw + self.rest_jaw)[None], tracked.pose[3:]])
+        moved = None if mouth is None else Mouth(self.mouth_index, mouth)
+        return Motion(expression, pose, tracked.translation, moved)
+
+    def tracked(self, index: int) -> Tracked:
+        """What GRMN should say of picture `index`: expression (E,), jaw (3,) from the shut mouth, and emotion (7,)."""
+        motion, frame = self.controls(index), self.scene.frame(index)
+        emotion = None if frame.emotion is None else self._tensor(frame.emotion)
+        return Tracked(motion.expression, motion.pose[2] - self.rest_jaw, emotion)
+
+    def still(self, index: int) -> Motion:
+        """The canonical, unmoving face in the tracked pose of picture `index`: what a warm-up is drawn with."""
+        tracked = self.controls(index)
+        return self.driven(index, torch.zeros_like(tracked.expression), torch.zeros_like(self.rest_jaw))
+
+    @property
+    def mouth_index(self) -> Tensor:
+        """(M,) int64 Gaussians that the mouth head moves."""
+        return torch.nonzero(self.cloud.mouth).squeeze(1)
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self._device)
+
+    # Drawing and learning
+
+    def render(
+        self, index: int, motion: Motion, geometry: bool = False, background: Tensor | None = None
+    ) -> RenderOutput:
+        """Picture `index` of the Gaussians in `motion`, over `background` (white if None), at the trained size.
+
+        What is rendered with gradients is remembered until `after_backward`. Errors as `training.render.render`.
+        """
+        output = render(
+            self.head,
+            self.cloud.parameters(self.sh_degree),
+            motion,
+            self.camera(index),
+            self._background(background),
+            geometry,
+        )
+        if torch.is_grad_enabled():
+            self._drawn.append(output)
+        return output
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The optimiser's groups of the Gaussians, see `gaussian_cloud.parameter_groups`."""
+        return clouds.parameter_groups(self.cloud, self.options.rates)
+
+    def after_backward(self, step: int) -> None:
+        """Count the screen-space gradients of what was rendered since the last call; after `loss.backward()`."""
+        if step < self.options.densification.last:
+            for output in self._drawn:
+                if output.points.grad is not None:
+                    height, width = output.alpha.shape
+                    self.statistics.add(output.screen_gradient(), output.visible, width, height)
+        self._drawn.clear()
+
+    def densify(self, step: int, optimizer: torch.optim.Optimizer) -> bool:
+        """Everything that is due after `optimizer.step()` of step `step` (from 0); call it every step.
+
+        Sets the positions' learning rate and the SH degree of the next step, and clones, splits, prunes and resets
+        opacities when their time has come. True if the leaves were replaced: then `mouth_index` is another one too.
+        """
+        own = self.options.densification
+        self.sh_degree = clouds.sh_degree_at(step + 1, self.options.sh_every, self.cloud.stored_degree)
+        rate = clouds.position_rate(step + 1, self.options.steps, self.options.rates)
+        for group in optimizer.param_groups:
+            if group.get("name") == clouds.PREFIX + "means":
+                group["lr"] = rate
+        done = step + 1
+        changed = False
+        if own.first <= done <= own.last and done % own.every == 0:
+            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + done)
+            edit = clouds.densify(self.cloud, self.statistics, own, generator)
+            if edit is not None:
+                self.cloud = clouds.apply_edit(self.cloud, edit, optimizer)
+                changed = True
+            self.statistics = Statistics.zeros(len(self.cloud), self._device)
+        if own.reset_every and done % own.reset_every == 0 and done < own.last:
+            clouds.reset_opacity(self.cloud, optimizer)
+        return changed
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values from which `load_state_dict` goes on: Gaussians, binding, mouth and statistics."""
+        leaves = {name: leaf.detach().cpu().clone() for name, leaf in self.cloud.leaves().items()}
+        return {
+            "version": _STATE,
+            "leaves": leaves,
+            "face_index": self.cloud.face_index.cpu().clone(),
+            "mouth": self.cloud.mouth.cpu().clone(),
+            "scale_activation": self.cloud.scale_activation,
+            "gradient": self.statistics.gradient.cpu().clone(),
+            "count": self.statistics.count.cpu().clone(),
+            "sh_degree": self.sh_degree,
+            "seed": self._seed,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave. The optimiser's groups must be made (or loaded) after this.
+
+        Raises:
+            SubjectError: the state is of another version or head, or its sizes disagree.
+        """
+        try:
+            if state["version"] != _STATE:
+                raise SubjectError(f"the state has version {state['version']}, not {_STATE}: update emotag")
+            face, mouth = state["face_index"].long(), state["mouth"].bool()
+            leaves = {name: state["leaves"][name].float() for name in clouds.NAMES}
+            statistics = Statistics(state["gradient"].float(), state["count"].float())
+            degree, seed = int(state["sh_degree"]), int(state["seed"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SubjectError(f"not the state of a subject ({error}): use a checkpoint of this program") from error
+        sizes = {len(value) for value in (face, mouth, *leaves.values(), *statistics)}
+        if len(sizes) != 1 or int(face.max()) >= len(self.baked.faces):
+            raise SubjectError("the state's Gaussians do not fit each other or this head: use a checkpoint of it")
+        moved = {name: value.to(self._device).requires_grad_() for name, value in leaves.items()}
+        self.cloud = Cloud(
+            face.to(self._device), mouth.to(self._device), **moved, scale_activation=state["scale_activation"]
+        )
+        self.statistics = Statistics(*(value.to(self._device) for value in statistics))
+        self.sh_degree, self._seed = degree, seed
+        self._drawn.clear()
+
+    # Export
+
+    def avatar_arrays(self) -> Arrays:
+        """`head.*`, `gaussians.*` and `mouth.index` of docs/bundle.md: `Checkpoint.avatar`.
+
+        The head's jaw counts as the tracker's does: add `rest_jaw` to GRMN's jaw (the bias of its jaw head).
+        """
+        plain = self.cloud.parameters(self.sh_degree)
+        arrays: Arrays = self.baked.tensors()
+        for name in ("means", "quats", "scales", "opacities", "sh"):
+            arrays[f"gaussians.{name}"] = np.ascontiguousarray(getattr(plain, name).detach().cpu().numpy(), np.float32)
+        arrays["gaussians.face_index"] = self.cloud.face_index.cpu().numpy().astype(np.int32)
+        mouth = self.mouth_index.cpu().numpy().astype(np.int32)
+        if len(mouth):
+            arrays["mouth.index"] = mouth
+        return arrays
+
+    def cue_arrays(self) -> Arrays:
+        """The track of the training frames, in the order of time: `Checkpoint.cues`.
+
+        Raises:
+            SubjectError: the scene has no action units or no emotion.
+        """
+        scene = self.scene
+        for value, item in ((scene.aus, "au_features.csv"), (scene.emotion, "emotion_features.npy")):
+            if value is None:
+                raise SubjectError(f"{scene.folder}: has no {item}; {cure(item, scene.folder)}")
+        assert scene.aus is not None and scene.emotion is not None
+        first = {scene.pictures[index].row: index for index in reversed(self.train_indices)}
+        rows = np.array(sorted(first))
+        cameras = [scene.pictures[first[row]].camera for row in rows]
+        tracked = scene.head
+        return {
+            "aus": scene.aus[rows],
+            "emotion": scene.emotion[rows],
+            "rotation": tracked.rotation[rows],
+            "neck": tracked.neck_pose[rows],
+            "eyes": tracked.eyes_pose[rows],
+            "translation": tracked.translation[rows],
+            "view": np.stack([camera.view for camera in cameras]),
+            "intrinsics": np.array([camera.intrinsics for camera in cameras], np.float32),
+        }
+
+
+class _Cache:
+    """Keeps the tensors that were used last, up to a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held = limit, 0
+        self._kept: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
+
+    def get(self, key: tuple[int, int, int]) -> Tensor | None:
+        value = self._kept.get(key)
+        if value is not None:
+            self._kept.move_to_end(key)
+        return value
+
+    def put(self, key: tuple[int, int, int], value: Tensor) -> None:
+        self._kept[key] = value
+        self._held += value.nbytes
+        while self._held > self._limit and self._kept:
+            self._held -= self._kept.popitem(last=False)[1].nbytes
+
+
+def _resized(picture: Tensor, camera: Camera) -> Tensor:
+    """(C, H, W) to the camera's size by the means of areas."""
+    if picture.shape[1:] == (camera.height, camera.width):
+        return picture
+    return functional.interpolate(picture[None], (camera.height, camera.width), mode="area")[0]
+
+
+def _sampled(values: Tensor, camera: Camera) -> Tensor:
+    """(C, H, W) to the camera's size by the nearest: depths and normals of two surfaces have no mean."""
+    if values.shape[1:] == (camera.height, camera.width):
+        return values
+    return functional.interpolate(values[None], (camera.height, camera.width), mode="nearest-exact")[0]
+
+
+def _check_head(scene: Scene, head: HeadModel) -> None:
+    sizes = scene.sizes
+    if sizes.vertices is not None and sizes.vertices != head.vertex_count:
+        raise SubjectError(
+            f"{scene.folder}: was tracked with a head of {sizes.vertices} vertices, {head.source} has "
+            f"{head.vertex_count}: pass the head that it was tracked with"
+        )
+    if sizes.expression < head.expression_count:
+        raise SubjectError(
+            f"{scene.folder}: has {sizes.expression} expressions, {head.source} has {head.expression_count}: pass the "
+            "head that it was tracked with, or cut it with `with_expressions`"
+        )
+
+
+def _static_offset(scene: Scene, head: HeadModel) -> NDArray[np.float32] | None:
+    """VHAP's correction of the person's mesh; the released renderer ignores it."""
+    offset = scene.head.static_offset
+    return offset if scene.layout == "vhap" and offset is not None and len(offset) == head.vertex_count else None
+
+
+def _with_a_face(scene: Scene, indices: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
+    """The pictures whose mask is not empty. Raises SubjectError if too few are left, or one has no mask."""
+    for index in indices:
+        if scene.pictures[index].mask_path is None:
+            raise SubjectError(
+                f"{scene.pictures[index].path}: has no mask, so the head cannot be told from what is behind it; "
+                f"{cure('masks', scene.folder)}"
+            )
+    usable = tuple(index for index in indices if scene.pictures[index].mask().mean() >= _LEAST_COVER)
+    if len(usable) < LEAST_FRAMES:
+        raise SubjectError(
+            f"{scene.folder}: {len(usable)} of {len(indices)} training pictures show a face, at least {LEAST_FRAMES} "
+            "are needed: give a longer clip, or make its masks again"
+        )
+    left = len(indices) - len(usable)
+    return usable, [f"{left} pictures without a face are left out"] if left else []
+
+
+def _mouth_faces(head: HeadModel) -> NDArray[np.bool_]:
+    """(F,) triangles of lips, teeth, tongue and the inside of the mouth."""
+    present = [name for name in _MOUTH_REGIONS if name in head.region_names]
+    if head.face_regions is not None and present:
+        return head.region(*present)
+    return np.zeros(len(head.faces), bool)
+
+
+def _synthetic(scene: Scene) -> dict[str, Any] | None:
+    path = scene.folder / "synth.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable ({error}); make the scene again.") from error
+    return content if isinstance(content, dict) else None
+
+
+def _is_synthetic(scene: Scene) -> bool:
+    return (scene.folder / "synth.json").is_file()
+
+
+def _rest_jaw(scene: Scene) -> Tensor:
+    about = _synthetic(scene) or {}
+    return torch.tensor([float(about.get("rest_jaw", 0.0)), 0.0, 0.0])

@@ -106,11 +106,7 @@ Gaussians::Gaussians(const GaussianArrays& a, const int32_t* mouth, int mouth_co
 }
 
 void grid_levels(const int32_t* offsets, GridLevel* levels) {
-  const double growth = std::log2(static_cast<double>(constants::kGridFinest) / constants::kGridBase) / 11.0;
-  for (int l = 0; l < constants::kGridLevels; ++l) {
-    const float scale = static_cast<float>(std::exp2(l * growth) * constants::kGridBase - 1.0);
-    levels[l] = {scale, static_cast<int>(std::ceil(scale)) + 2, offsets[l]};
-  }
+  for (int l = 0; l < constants::kGridLevels; ++l) levels[l] = grid_level(l, offsets[l]);
 }
 
 Mouth::Mouth(const MouthArrays& a, const GaussianArrays& gaussians)

@@ -13,6 +13,13 @@ struct GridLevel {
   int offset;        // first row of the table that belongs to the level
 };
 
+// Level number `level`, whose rows begin at `offset`.
+inline GridLevel grid_level(int level, int offset) {
+  const double growth = std::log2(static_cast<double>(constants::kGridFinest) / constants::kGridBase) / 11.0;
+  const float scale = static_cast<float>(std::exp2(level * growth) * constants::kGridBase - 1.0);
+  return {scale, static_cast<int>(std::ceil(scale)) + 2, offset};
+}
+
 // Bilinear value at (x, y) in [0, 1]²; 0 outside.
 EMOTAG_HD float grid_lookup(const float* table, const GridLevel& level, float x, float y) {
   if (!(x >= 0.0f && x <= 1.0f && y >= 0.0f && y <= 1.0f)) return 0.0f;

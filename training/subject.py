@@ -337,7 +337,7 @@ class Subject:
             "mouth": self.cloud.mouth.cpu().clone(),
             "scale_activation": self.cloud.scale_activation,
             "gradient": self.statistics.gradient.cpu().clone(),
-            "count": self.statistics.count.cpu().clone(),
+            "seen": self.statistics.seen.cpu().clone(),
             "sh_degree": self.sh_degree,
             "seed": self._seed,
         }
@@ -353,7 +353,7 @@ class Subject:
                 raise SubjectError(f"the state has version {state['version']}, not {_STATE}: update emotag")
             face, mouth = state["face_index"].long(), state["mouth"].bool()
             leaves = {name: state["leaves"][name].float() for name in clouds.NAMES}
-            statistics = Statistics(state["gradient"].float(), state["count"].float())
+            statistics = Statistics(state["gradient"].float(), state["seen"].float())
             degree, seed = int(state["sh_degree"]), int(state["seed"])
         except (KeyError, TypeError, AttributeError) as error:
             raise SubjectError(f"not the state of a subject ({error}): use a checkpoint of this program") from error

@@ -32,7 +32,7 @@ from .render import HeadTensors, Motion, Mouth, RenderOutput, render
 from .scenes import Scene
 from .scenes.cures import cure
 
-__all__ = ["Subject", "SubjectError", "SubjectOptions"]
+__all__ = ["Subject", "SubjectError", "SubjectOptions", "rest_jaw_of"]
 
 LEAST_FRAMES = 8
 """Training pictures below which nothing can be learnt."""
@@ -95,7 +95,7 @@ class Subject:
         self.train_indices = tuple(train_indices)
         chosen = set(self.train_indices)
         self.test_indices = tuple(index for index in range(len(scene.pictures)) if index not in chosen)
-        self.rest_jaw = _rest_jaw(scene).to(device)
+        self.rest_jaw = rest_jaw_of(scene).to(device)
         self.notes = tuple(notes)
         self.statistics = Statistics.zeros(len(cloud), device)
         self.sh_degree = 0
@@ -507,6 +507,7 @@ def _is_synthetic(scene: Scene) -> bool:
     return (scene.folder / "synth.json").is_file()
 
 
-def _rest_jaw(scene: Scene) -> Tensor:
+def rest_jaw_of(scene: Scene) -> Tensor:
+    """(3,) rad, the tracked jaw of a shut mouth: what a synthetic scene says, 0 in real ones. Raises CheckpointError."""
     about = _synthetic(scene) or {}
     return torch.tensor([float(about.get("rest_jaw", 0.0)), 0.0, 0.0])

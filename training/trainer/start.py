@@ -112,7 +112,7 @@ def read_networks(path: Path) -> Networks:
 
 
 def networks_of(content: dict[str, Any], source: str) -> Networks:
-    """The networks in the content of a training file, the motion network with its EMA weights. Raises CheckpointError."""
+    """The networks in a training file's content, the motion network with its EMA weights. Raises CheckpointError."""
     try:
         encoder = StreamingWav2Vec2.from_config(
             content["encoder"]["config"], StreamingConfig(*content["encoder"]["streaming"])

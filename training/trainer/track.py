@@ -26,13 +26,16 @@ class Track:
         tokens: as the checkpoint's encoder hears the clip.
         motion: the network whose windows and expressions are meant.
         rows: T, the frames that are used from the beginning.
+        rest_jaw: (3,) rad, the tracked jaw of a shut mouth, from which the network's jaw counts.
 
     Raises:
         TrainingError: the scene has no action units.
         CheckpointError: its identity feature has another size than the network's, or it has fewer expressions.
     """
 
-    def __init__(self, scene: Scene, tokens: Tokens, motion: GRMN, rows: int, device: torch.device) -> None:
+    def __init__(
+        self, scene: Scene, tokens: Tokens, motion: GRMN, rows: int, rest_jaw: Tensor, device: torch.device
+    ) -> None:
         if scene.aus is None:
             raise TrainingError(
                 f"{scene.folder}: has no action units, which the motion network reads; "
@@ -49,7 +52,7 @@ class Track:
                 f"{motion.config.expression}: use the head that it was trained on"
             )
         self.expression = self._tensor(expression)
-        self.jaw = self._tensor(scene.head.jaw_pose[:rows])
+        self.jaw = self._tensor(scene.head.jaw_pose[:rows]) - rest_jaw.to(device)
         self.aus = self._tensor(scene.aus[:rows])
         self.emotion = None if scene.emotion is None else self._tensor(scene.emotion[:rows])
         self.identity = None if scene.identity is None else self._tensor(scene.identity)

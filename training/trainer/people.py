@@ -1,0 +1,126 @@
+"""The people of a run: each clip's motion side, its Gaussians, and the optimiser of those."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...runtime.manifest import FRAME_RATE
+from ..gaussian_cloud import Densification
+from ..grmn import GRMN
+from ..head import HeadModel
+from ..scenes import Scene, open_scene
+from ..subject import Subject, SubjectOptions, rest_jaw_of
+from ..wav2vec2 import StreamingWav2Vec2
+from .config import TrainConfig
+from .errors import TrainingError
+from .hearing import encoder_digest, tokens_of
+from .track import Track
+
+__all__ = ["Person", "open_people"]
+
+_EPSILON = 1e-15  # of Adam, as 3DGS
+
+
+@dataclass(eq=False)
+class Person:
+    """One clip of a run. `subject` and `optimizer` are None in a run without pictures."""
+
+    scene: Scene
+    track: Track
+    subject: Subject | None
+    optimizer: torch.optim.Optimizer | None
+    steps: int = 0
+    """of the optimiser, with pictures"""
+
+    @property
+    def name(self) -> str:
+        return str(self.scene.folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors from which `load_state_dict` goes on."""
+        return {
+            "scene": self.name,
+            "steps": self.steps,
+            "subject": None if self.subject is None else self.subject.state_dict(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.steps = int(state["steps"])
+        if self.subject is not None and state["subject"] is not None:
+            self.subject.load_state_dict(state["subject"])
+            self.optimizer = optimizer_of(self.subject)
+            self.optimizer.load_state_dict(state["optimizer"])
+
+
+def open_people(
+    folders: tuple[Path, ...],
+    head: HeadModel,
+    encoder: StreamingWav2Vec2,
+    motion: GRMN,
+    config: TrainConfig,
+    cache: Path | None,
+    device: torch.device,
+    processes: int = 1,
+) -> list[Person]:
+    """Open every scene, hear its sound and spread its Gaussians.
+
+    Raises:
+        TrainingError, SubjectError, CheckpointError, AudioError: a scene cannot be learnt from; names it and the cure.
+    """
+    digest = encoder_digest(encoder)
+    visits = -(-config.steps * config.batch * processes // len(folders))
+    options = subject_options(config, visits)
+    people = []
+    for number, folder in enumerate(folders):
+        scene = open_scene(folder)
+        rows, indices = _used(scene, config)
+        track = Track(scene, tokens_of(scene, encoder, digest, cache), motion, rows, rest_jaw_of(scene), device)
+        subject = optimizer = None
+        if config.steps:
+            subject = Subject.open(
+                scene, head, count=config.count, seed=config.seed + number, size=trained_size(scene, config),
+                indices=indices, options=options, device=device,
+            )  # fmt: skip
+            optimizer = optimizer_of(subject)
+        people.append(Person(scene, track, subject, optimizer))
+    return people
+
+
+def trained_size(scene: Scene, config: TrainConfig) -> int:
+    """The longer side of the pictures that are trained on: never more than the scene has."""
+    camera = scene.pictures[0].camera
+    return min(config.size, max(camera.width, camera.height))
+
+
+def optimizer_of(subject: Subject) -> torch.optim.Optimizer:
+    """The Gaussians' Adam."""
+    return torch.optim.Adam(subject.parameter_groups(), eps=_EPSILON, fused=True)
+
+
+def subject_options(config: TrainConfig, visits: int) -> SubjectOptions:
+    """3DGS' schedule, stretched over the `visits` of a person; the number of Gaussians never grows past the start's."""
+    first, last = (round(0.15 * visits), round(0.75 * visits)) if config.densify else (1, 0)
+    densification = Densification(ceiling=config.count, first=first, last=last, every=max(visits // 20, 1))
+    return SubjectOptions(steps=visits, sh_every=max(visits // 4, 1), densification=densification)
+
+
+def _used(scene: Scene, config: TrainConfig) -> tuple[int, tuple[int, ...]]:
+    """How many rows of a scene are used, and which pictures. Raises TrainingError if it is too short."""
+    if config.seconds is None:
+        indices = scene.split.train
+    else:
+        if scene.rows < round(config.seconds * FRAME_RATE):
+            raise TrainingError(
+                f"{scene.folder}: lasts {scene.seconds:.2f} s, {config.seconds:g} s are asked for: give a longer clip, "
+                f"or --seconds {scene.seconds:.2f}"
+            )
+        indices = scene.first_seconds(config.seconds)
+    if not indices:
+        raise TrainingError(f"{scene.folder}: has no training pictures; `emotag-train check {scene.folder}` says why")
+    return 1 + max(scene.pictures[index].row for index in indices), indices

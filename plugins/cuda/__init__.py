@@ -1,6 +1,6 @@
 """The frame on an NVIDIA GPU: kernels that draw what `plugins.Renderer` draws, launched on the caller's stream.
 
-    library = cuda.load()                                   # BackendError where it was not built, saying how to build it
+    library = cuda.load()                                   # BackendError where it was not built
     blob = library.pack(scene)                              # uint8 array: copy it to the device, 256-byte aligned
     plan = library.plan(blob, cuda.Options(width=512, height=512))
     plan.bind(device_blob, device_workspace, plan.workspace_bytes)
@@ -15,6 +15,6 @@ one thread at a time and its frames to one stream.
 `plan.grown(status)`, and draw the frame again.
 """
 
-from .binding import Array, Buffers, Library, Options, Plan, Stages, Status, controls, load
+from .binding import STATUS_BYTES, Array, Buffers, Library, Options, Plan, Stages, Status, controls, load
 
-__all__ = ["Array", "Buffers", "Library", "Options", "Plan", "Stages", "Status", "controls", "load"]
+__all__ = ["STATUS_BYTES", "Array", "Buffers", "Library", "Options", "Plan", "Stages", "Status", "controls", "load"]

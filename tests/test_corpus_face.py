@@ -27,6 +27,7 @@ from emotag.training.corpus import (
     silence,
     synthesize,
     upper_face,
+    warp_voice,
 )
 from emotag.training.corpus.visemes import VISEMES
 from emotag.training.demo import lip_geometry
@@ -189,3 +190,17 @@ def test_augmentation_keeps_length_and_time(spoken: Utterance) -> None:
         assert abs(int(np.argmax(lags)) - 3) <= 1, f"seed {seed}"
     quiet = augment(np.zeros(3200, np.float32), np.random.default_rng(0))
     assert 0 < np.abs(quiet).max() <= 1
+
+
+def test_another_vocal_tract_keeps_time_and_pitch(spoken: Utterance) -> None:
+    class Same:
+        def uniform(self, low: float, high: float) -> float:
+            return 0.0
+
+    still = warp_voice(spoken.samples, Same())  # type: ignore[arg-type]
+    np.testing.assert_allclose(still, spoken.samples, atol=1e-5)
+    warped = warp_voice(spoken.samples, np.random.default_rng(3))
+    assert warped.shape == spoken.samples.shape and warped.dtype == np.float32 and np.abs(warped).max() < 2
+    loud = [np.sqrt((x[: len(x) // 640 * 640].reshape(-1, 640) ** 2).mean(axis=1)) for x in (warped, spoken.samples)]
+    assert np.corrcoef(*loud)[0, 1] > 0.9
+    assert np.abs(warped - spoken.samples).max() > 0.02

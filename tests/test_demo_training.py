@@ -39,6 +39,7 @@ from emotag.training.demo.clips import join
 from emotag.training.demo.learn import HELD_OUT_CLIPS, lip_channels
 from emotag.training.demo.measure import closures, correlation, runs
 from emotag.training.demo.motion import hear, predict, restore_range
+from emotag.training.demo.snapshot import Snapshot
 from emotag.training.grmn import Motion
 from emotag.training.head import HeadModel
 from emotag.training.wav2vec2 import StreamingWav2Vec2
@@ -104,7 +105,7 @@ def test_calm_units_leave_out_the_emotion(clips: Clips) -> None:
 def test_training_lowers_the_loss(clips: Clips) -> None:
     lips = lip_channels(clips, NAMES)
     np.testing.assert_allclose(lips.mean(axis=(0, 1)), 0, atol=1e-4)
-    encoder, losses = train_encoder(clips, lips, EncoderSchedule(steps=16, cycles=1, batch=2, frames=40, rate=2e-3))
+    encoder, losses = train_encoder(clips, lips, EncoderSchedule(steps=16, batch=2, frames=40, rate=2e-3))
     assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
     tokens = hear(encoder, clips, seed=0)
     assert tokens.shape == (7, 120, encoder.hidden) and torch.isfinite(tokens.float()).all()
@@ -191,3 +192,28 @@ def test_no_unheard_voice_is_left_behind(voice: corpus.Voice) -> None:
     geometry = lip_geometry(MODEL)
     numbers = measure(checkpoint.encoder, checkpoint.motion, checkpoint.identity, clips, geometry, fit_loudness(clips))
     assert numbers.jaw_correlation >= 0.7
+
+
+def test_an_interrupted_training_goes_on_with_the_same_result(tmp_path: Path, clips: Clips) -> None:
+    tokens, geometry = torch.randn(len(clips), 120, 192).half(), lip_geometry(MODEL)
+    schedule = MotionSchedule(steps=6, batch=2, frames=20)
+    whole, losses = train_motion(clips, [tokens], geometry, schedule)
+    path = tmp_path / "motion.pt"
+
+    class Stopped(Exception):
+        pass
+
+    def stop(said: str, share: float) -> None:
+        raise Stopped
+
+    kept = Snapshot(path, every=2)
+    original, kept.keep = kept.keep, lambda *parts: (original(*parts), len(kept.losses) < 5 or stop("", 0))  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        train_motion(clips, [tokens], geometry, schedule, snapshot=kept)
+    torch.manual_seed(99)
+    again, more = train_motion(clips, [tokens], geometry, schedule, snapshot=Snapshot(path))
+    assert more == losses
+    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train_motion(clips, [tokens], geometry, schedule, snapshot=Snapshot(path, recipe="other"))

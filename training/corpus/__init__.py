@@ -1,6 +1,6 @@
 """A speaking corpus made from nothing: synthesised speech with phoneme times, and the face that belongs to it."""
 
-from .augment import augment, noise
+from .augment import augment, noise, warp_voice
 from .cues import demo_cues
 from .emotions import LOOKS, prosody_of
 from .face import Performance, action_units, perform, upper_face
@@ -18,12 +18,13 @@ from .speech import (
 )
 from .text import random_text, sentences
 from .visemes import FRAME_RATE, LipTracks, lip_tracks
-from .voices import ESPEAK, FLITE, HELD_OUT
+from .voices import ESPEAK, FESTIVAL, FLITE, HELD_OUT
 
 __all__ = [
     "BILABIALS",
     "LOOKS",
     "ESPEAK",
+    "FESTIVAL",
     "FLITE",
     "FRAME_RATE",
     "HELD_OUT",
@@ -53,4 +54,5 @@ __all__ = [
     "stretch",
     "synthesize",
     "upper_face",
+    "warp_voice",
 ]

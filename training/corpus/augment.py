@@ -9,6 +9,10 @@ import numpy.typing as npt
 
 from .speech import SAMPLE_RATE, Samples
 
+_FRAME, _HOP = 512, 128  # samples of the short-time spectra
+_ENVELOPE = 28  # cepstral coefficients of a spectrum's envelope: the vocal tract without the voice's harmonics
+_TRACT = 0.25  # octaves by which another vocal tract may be longer or shorter
+
 _Spectrum = npt.NDArray[np.float64]
 
 
@@ -32,6 +36,37 @@ def augment(samples: Samples, rng: np.random.Generator, strength: float = 1.0) -
     if rng.random() < 0.15 * strength:
         x = np.tanh(x * rng.uniform(2, 5)) / 3
     return np.clip(x, -1, 1).astype(np.float32)
+
+
+def warp_voice(samples: Samples, rng: np.random.Generator) -> Samples:
+    """`samples` `[N]` as if another vocal tract had shaped them; same length, times and pitch.
+
+    The envelope of every short-time spectrum is stretched along the frequency axis by one random factor, its harmonics
+    stay. A few recorded voices then sound like many.
+    """
+    octaves = rng.uniform(-_TRACT, _TRACT)
+    window = np.hanning(_FRAME + 1)[:-1]
+    padded = np.pad(samples.astype(np.float64), _FRAME)
+    spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::_HOP] * window, axis=1)
+    envelope = _envelope(spectra)
+    source = np.clip(np.arange(_FRAME // 2 + 1) / 2**octaves, 0, _FRAME // 2)
+    low = source.astype(np.int64).clip(0, _FRAME // 2 - 1)
+    share = source - low
+    warped = envelope[:, low] * (1 - share) + envelope[:, low + 1] * share
+    frames = np.fft.irfft(spectra * np.exp(np.clip(warped - envelope, -5, 3)), axis=1) * window
+    out = np.zeros(len(padded))
+    for first in range(_FRAME // _HOP):  # frames that do not overlap are laid down together
+        flat = frames[first :: _FRAME // _HOP].reshape(-1)
+        out[first * _HOP : first * _HOP + len(flat)] += flat
+    overlap = (window**2).sum() / _HOP
+    return (out[_FRAME : _FRAME + len(samples)] / overlap).astype(np.float32)
+
+
+def _envelope(spectra: npt.NDArray[np.complexfloating[Any]]) -> _Spectrum:
+    """Smooth log-magnitudes of spectra [T, K], by cutting the cepstrum off."""
+    cepstra = np.fft.irfft(np.log(np.abs(spectra) + 1e-4), axis=1)
+    cepstra[:, _ENVELOPE : _FRAME - _ENVELOPE + 1] = 0
+    return np.asarray(np.fft.rfft(cepstra, axis=1).real)
 
 
 def noise(count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:

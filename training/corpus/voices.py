@@ -34,3 +34,6 @@ HELD_OUT = (
 )
 """Heard only when the result is measured: a flite speaker (kal is the same man at 8 kHz and is not used either) and
 two variants of espeak-ng."""
+
+FESTIVAL: tuple[Voice, ...] = ()
+"""Voices of festival, cut from recordings."""

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ...runtime.manifest import EMOTIONS
-from ..corpus import PHONEMES, augment
+from ..corpus import PHONEMES, augment, warp_voice
 from ..wav2vec2 import StreamingConfig, StreamingWav2Vec2
 from .clips import Clips, Progress
+from .snapshot import Snapshot
 
 STREAMING = StreamingConfig(chunk=2, lookahead=2, context=100)
 
@@ -41,16 +42,16 @@ _DELAYS = (0, 1, 2)  # frames by which a head may lag: it then has that much mor
 
 @dataclass(frozen=True)
 class EncoderSchedule:
-    """Length of the training: batches of `batch` crops of `frames` frames, `cycles` times `steps` of them.
+    """Length of the training: `steps` batches of `batch` crops of `frames` frames.
 
-    Every cycle warms the learning rate up and anneals it; rooms are as bad as they get from the second on.
+    The learning rate warms up to `rate` and is annealed. `warped` is the share of crops in another vocal tract.
     """
 
-    steps: int = 1400
-    cycles: int = 1
+    steps: int = 3000
     batch: int = 8
     frames: int = 80
     rate: float = 1.5e-3
+    warped: float = 0.0
     seed: int = 0
 
 
@@ -101,41 +102,45 @@ def train_encoder(
     schedule: EncoderSchedule,
     progress: Progress | None = None,
     encoder: StreamingWav2Vec2 | None = None,
+    snapshot: Snapshot | None = None,
 ) -> tuple[StreamingWav2Vec2, list[float]]:
     """Train on random crops of `clips`, augmented anew each time.
 
-    `lips` `[N,F,K]` are standardised lip channels to regress; a given `encoder` learns on. Returns the
-    encoder and the loss of every step.
+    `lips` `[N,F,K]` are standardised lip channels to regress; a given `encoder` learns on; a `snapshot` is gone on
+    from. Returns the encoder and the loss of every step.
     """
     rng = np.random.default_rng([schedule.seed, 1])
+    fresh = encoder is None
     if encoder is None:
         encoder = build_encoder(schedule.seed)
         # Frozen statistics must come from sound as loud as the network will hear.
         encoder.calibrate([augment(clips.sound(i), rng) for i in range(min(16, len(clips)))])
-    heads = TeacherHeads(encoder.hidden, lips.shape[-1])
-    parameters = [*encoder.parameters(), *heads.parameters()]
+    else:
+        torch.manual_seed(schedule.seed)  # for the heads
+    learner = nn.ModuleDict({"encoder": encoder, "heads": TeacherHeads(encoder.hidden, lips.shape[-1])})
+    parameters = list(learner.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=0.02, betas=(0.9, 0.98))
-    shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step % schedule.steps, schedule.steps))
-    encoder.train()
-    total = schedule.cycles * schedule.steps
-    losses: list[float] = []
+    shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, schedule.steps))
+    snapshot = snapshot or Snapshot()
+    learner.train()
     begin = time.monotonic()
-    for step in range(total):
-        strength = min(1.0, 0.3 + step / (0.6 * schedule.steps))  # rooms grow worse while it learns
-        batch = _crops(clips, lips, schedule, strength, rng)
-        loss, accuracy = _loss(encoder, heads, batch)
+    first = snapshot.resume(learner, optimizer, shape, rng)
+    losses = snapshot.losses
+    for step in range(first, schedule.steps):
+        # Rooms grow worse while it learns.
+        strength = min(1.0, 0.3 + step / (0.6 * schedule.steps)) if fresh else 1.0
+        loss, accuracy = _loss(learner, _crops(clips, lips, schedule, strength, rng))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         shape.step()
         losses.append(loss.item())
+        snapshot.keep(learner, optimizer, shape, rng)
         if progress and (step + 1) % 20 == 0:
-            recent = np.mean(losses[-20:])
-            pace = (time.monotonic() - begin) / (step + 1)
-            progress(
-                f"encoder  loss {recent:.3f}  phonemes {accuracy:.1%}  {pace:.2f} s/step", (step + 1) / schedule.steps
-            )
+            pace = (time.monotonic() - begin) / (step + 1 - first)
+            said = f"encoder  loss {np.mean(losses[-20:]):.3f}  phonemes {accuracy:.1%}  {pace:.2f} s/step"
+            progress(said, (step + 1) / schedule.steps)
     return encoder.eval(), losses
 
 
@@ -165,6 +170,8 @@ def _crops(
         start = int(rng.integers(clips.jaw.shape[1] - schedule.frames + 1))
         span = slice(start, start + schedule.frames)
         sound = clips.sound(clip, span)
+        if schedule.warped and rng.random() < schedule.warped:
+            sound = warp_voice(sound, rng)
         label, face = clips.phonemes[clip, 2 * span.start : 2 * span.stop], lips[clip, span]
         closure, emotion = clips.closure[clip, span], clips.emotion[clip, span]
         samples.append(augment(sound, rng, strength))
@@ -175,8 +182,9 @@ def _crops(
     return _Batch(*(torch.from_numpy(np.stack(part)) for part in (samples, phonemes, faces, closures, emotions)))
 
 
-def _loss(encoder: StreamingWav2Vec2, heads: TeacherHeads, batch: _Batch) -> tuple[Tensor, float]:
-    tokens = encoder(batch.samples)
+def _loss(learner: nn.ModuleDict, batch: _Batch) -> tuple[Tensor, float]:
+    heads: Any = learner["heads"]
+    tokens = learner["encoder"](batch.samples)
     count = len(PHONEMES)
     logits = heads.phoneme(tokens)
     phoneme = F.cross_entropy(logits.reshape(-1, count), batch.phonemes.reshape(-1), label_smoothing=0.05)

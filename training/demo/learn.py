@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoint import load_tensors, restore, write_atomically
-from ..corpus import HELD_OUT
+from ..corpus import FESTIVAL, HELD_OUT
 from ..grmn import GRMN, GRMNConfig
 from ..head import HeadModel
 from ..wav2vec2 import StreamingWav2Vec2
@@ -21,6 +21,7 @@ from .encoder import EncoderSchedule, build_encoder, train_encoder
 from .geometry import LipGeometry, lip_geometry
 from .measure import Measures, fit_loudness, measure
 from .motion import MotionSchedule, demo_identity, hear, restore_range, train_motion
+from .snapshot import Snapshot
 
 _RANGE_CLIPS = 200  # clips on which the range of motion is restored
 
@@ -29,9 +30,12 @@ _RANGE_CLIPS = 200  # clips on which the range of motion is restored
 class Recipe:
     """Everything that decides what is learned."""
 
-    corpus: ClipRequest = ClipRequest(count=1600, seed=1)
+    corpus: ClipRequest = ClipRequest(count=2400, seed=1)
+    recorded: ClipRequest = ClipRequest(count=800, seed=2, voices=FESTIVAL, emotional=0.3, stretched=0.8)
+    """voices cut from recordings; the encoder meets them when it hears already, then everything is new to it"""
     silent: int = 60
     encoder: EncoderSchedule = field(default_factory=EncoderSchedule)
+    refine: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1500, rate=8e-4, warped=0.5, seed=1))
     motion: MotionSchedule = field(default_factory=MotionSchedule)
 
 
@@ -72,25 +76,44 @@ def load_learned(path: Path) -> Learned:
     return Learned(encoder.eval(), motion.eval(), content["identity"])
 
 
-def learn(head: HeadModel, recipe: Recipe, cache: Path, progress: Progress | None = None) -> Learned:
-    """Train encoder and motion network on the corpus of `recipe`, cached in `cache`."""
-    clips = training_clips(head.expression_names, recipe, cache, progress)
-    lips = lip_channels(clips, head.expression_names)
-    encoder, _ = train_encoder(clips, lips, recipe.encoder, progress)
-    return learn_motion(head, encoder, clips, recipe, progress)
+def learn(
+    head: HeadModel, recipe: Recipe, cache: Path, progress: Progress | None = None, work: Path | None = None
+) -> Learned:
+    """Train encoder and motion network on the corpus of `recipe`, cached in `cache`.
+
+    What was learned so far is kept in the folder `work`, from which an interrupted run goes on.
+    """
+    names = head.expression_names
+    clips = training_clips(names, recipe, cache, progress)
+    snapshot = _snapshot(work, "encoder", recipe)
+    encoder, _ = train_encoder(clips, lip_channels(clips, names), recipe.encoder, progress, snapshot=snapshot)
+    clips = join(clips, load_clips(recipe.recorded, names, cache, progress))
+    snapshot = _snapshot(work, "refined", recipe)
+    encoder, _ = train_encoder(clips, lip_channels(clips, names), recipe.refine, progress, encoder, snapshot)
+    return learn_motion(head, encoder, clips, recipe, progress, work)
 
 
 def learn_motion(
-    head: HeadModel, encoder: StreamingWav2Vec2, clips: Clips, recipe: Recipe, progress: Progress | None = None
+    head: HeadModel,
+    encoder: StreamingWav2Vec2,
+    clips: Clips,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    work: Path | None = None,
 ) -> Learned:
     """Train the motion network on what a finished encoder hears."""
     schedule = recipe.motion
     hearings = [hear(encoder, clips, schedule.seed + n, progress) for n in range(schedule.hearings)]
-    motion, _ = train_motion(clips, hearings, lip_geometry(head), schedule, progress)
+    snapshot = _snapshot(work, "motion", recipe)
+    motion, _ = train_motion(clips, hearings, lip_geometry(head), schedule, progress, snapshot=snapshot)
     identity = demo_identity(motion.config.identity)
     some = slice(0, _RANGE_CLIPS)
     restore_range(motion, identity, clips.part(some), hearings[0][some], head.expression_names)
     return Learned(encoder, motion, identity)
+
+
+def _snapshot(work: Path | None, stage: str, recipe: Recipe) -> Snapshot:
+    return Snapshot(None if work is None else work / f"{stage}.pt", recipe=repr(recipe))
 
 
 def training_clips(names: Sequence[str], recipe: Recipe, cache: Path, progress: Progress | None = None) -> Clips:

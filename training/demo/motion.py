@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...runtime.manifest import EMOTIONS
-from ..corpus import augment
+from ..corpus import augment, warp_voice
 from ..grmn import GRMN, NEUTRAL, GRMNConfig, Motion, token_windows
 from ..wav2vec2 import StreamingWav2Vec2
 from .clips import Clips, Progress
 from .encoder import one_cycle
 from .geometry import LipGeometry
+from .snapshot import Snapshot
 
 CONDITIONS = (*EMOTIONS, "contempt")
 
 _KL_WEIGHT = 0.01  # of the released implementation
 _SCORE_WEIGHT = 0.1
 _TOLD = 0.4  # share of crops whose emotion the network is told
+_WARPED = 0.5  # share of clips that are heard in another vocal tract
 _CALM = 0.6  # share of those that see a calm speaker's action units, so that what is told shows without them
 
 
@@ -33,15 +35,18 @@ class MotionSchedule:
     """Passes over the clips, each heard through another room; `steps` batches of `batch` crops of `frames` frames."""
 
     hearings: int = 2
-    steps: int = 3500
+    steps: int = 4000
     batch: int = 8
-    frames: int = 64
+    frames: int = 32
     rate: float = 1e-3
     seed: int = 0
 
 
 def motion_config(hidden: int, expression: int) -> GRMNConfig:
-    """Windows [2f - 8, 2f + 4), one frame of smoothing on each side: 120 ms of look-ahead with r = 2."""
+    """The released windows [2f - 8, 2f + 8), and no smoothing: 160 ms of look-ahead with r = 2.
+
+    Smoothing over neighbours would cost look-ahead too, and blur closures that last a frame or two.
+    """
     return GRMNConfig(
         hidden=hidden,
         width=128,
@@ -51,10 +56,10 @@ def motion_config(hidden: int, expression: int) -> GRMNConfig:
         expression=expression,
         identity=512,
         window_past=8,
-        window_future=4,
-        smooth_past=1,
-        smooth_future=1,
-        positions=12,
+        window_future=8,
+        smooth_past=0,
+        smooth_future=0,
+        positions=16,
         steerable=True,
         conditions=CONDITIONS,
         mouth=None,
@@ -69,12 +74,16 @@ def demo_identity(size: int = 512) -> Tensor:
 
 
 def hear(encoder: StreamingWav2Vec2, clips: Clips, seed: int, progress: Progress | None = None) -> Tensor:
-    """Tokens `[N, 2F, H]` of all clips, each through a random room of its own; half precision."""
+    """Tokens `[N, 2F, H]` of all clips, each through a random room of its own, half of them in another vocal tract.
+
+    Half precision.
+    """
     rng = np.random.default_rng([seed, 2])
     tokens = []
     with torch.no_grad():
         for index in range(len(clips)):
-            sound = augment(clips.sound(index), rng)
+            spoken = clips.sound(index)
+            sound = augment(warp_voice(spoken, rng) if rng.random() < _WARPED else spoken, rng)
             tokens.append(encoder(torch.from_numpy(sound)[None])[0].half())
             if progress and (index + 1) % 50 == 0:
                 progress("listening", (index + 1) / len(clips))
@@ -88,10 +97,11 @@ def train_motion(
     schedule: MotionSchedule,
     progress: Progress | None = None,
     motion: GRMN | None = None,
+    snapshot: Snapshot | None = None,
 ) -> tuple[GRMN, list[float]]:
     """Train GRMN on crops of `clips` and the tokens of one of their `hearings`; returns it and every step's loss.
 
-    A given `motion` learns on.
+    A given `motion` learns on; a `snapshot` is gone on from.
     """
     torch.manual_seed(schedule.seed)
     rng = np.random.default_rng([schedule.seed, 4])
@@ -103,8 +113,10 @@ def train_motion(
     loss_of = MotionLoss(geometry)
     optimizer = torch.optim.AdamW(motion.parameters(), lr=schedule.rate, weight_decay=0.01)
     shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, schedule.steps))
-    losses: list[float] = []
-    for step in range(schedule.steps):
+    snapshot = snapshot or Snapshot()
+    first = snapshot.resume(motion, optimizer, shape, rng)
+    losses = snapshot.losses
+    for _ in range(first, schedule.steps):
         windows, truth = _crops(clips, hearings, motion.config, schedule, rng)
         loss = loss_of(motion(windows, truth.aus, identity, truth.asked, truth.told), truth)
         optimizer.zero_grad(set_to_none=True)
@@ -113,8 +125,9 @@ def train_motion(
         optimizer.step()
         shape.step()
         losses.append(loss.item())
-        if progress and (step + 1) % 50 == 0:
-            progress(f"motion  loss {np.mean(losses[-50:]):.3f}", (step + 1) / schedule.steps)
+        snapshot.keep(motion, optimizer, shape, rng)
+        if progress and len(losses) % 50 == 0:
+            progress(f"motion  loss {np.mean(losses[-50:]):.3f}", len(losses) / schedule.steps)
     return motion.eval(), losses
 
 

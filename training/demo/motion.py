@@ -25,9 +25,9 @@ CONDITIONS = (*EMOTIONS, "contempt")
 
 _KL_WEIGHT = 0.01  # of the released implementation
 _SCORE_WEIGHT = 0.1
-_TOLD = 0.4  # share of crops whose emotion the network is told
+_TOLD = 0.5  # share of crops whose emotion the network is told
 _WARPED = 0.5  # share of clips that are heard in another vocal tract
-_CALM = 0.6  # share of those that see a calm speaker's action units, so that what is told shows without them
+_CALM = 0.75  # share of those that see a calm speaker's action units, so that what is told shows without them
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class MotionLoss:
         parted = error @ self.parted
         gap = F.smooth_l1_loss(parted, torch.zeros_like(parted), reduction="none") * (1 + 3 * truth.closure)
         small = (expression**2).mean(-1) + (jaw[..., 1:] ** 2).mean(-1)
-        motion = (inside * (1.5 * place + 0.3 * gap + 2.0 * small)).mean()
+        motion = (inside * (1.5 * place + 0.3 * gap + 6.0 * small)).mean()
         motion = motion + 0.3 * (inside[:, 1:] * inside[:, :-1] * pace).mean()
         agree = F.kl_div(F.log_softmax(said.emotion_logits, -1), truth.emotion, reduction="none").sum(-1)
         score = (said.gate[..., 0] - (1 - truth.emotion[..., NEUTRAL])).abs()

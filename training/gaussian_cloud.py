@@ -8,7 +8,7 @@ to their triangles (eq. 7), so learning rates are in units of a triangle's size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -122,8 +122,8 @@ class Statistics(NamedTuple):
 
     gradient: Tensor
     """(G,) sum of the lengths of screen-space gradients"""
-    count: Tensor
-    """(G,) times that each was visible"""
+    seen: Tensor
+    """(G,) pictures that each was visible in"""
 
     @classmethod
     def zeros(cls, count: int, device: torch.device | str = "cpu") -> Statistics:
@@ -141,7 +141,7 @@ class Statistics(NamedTuple):
         half = gradient.new_tensor([width / 2, height / 2])
         length = (gradient * half).norm(dim=1)
         self.gradient.add_(torch.where(visible, length, 0.0))
-        self.count.add_(visible)
+        self.seen.add_(visible)
 
 
 class Edit(NamedTuple):
@@ -253,7 +253,7 @@ def position_rate(step: int, steps: int, rates: Rates | None = None) -> float:
     """The learning rate of the means at `step` of `steps`: exponential from `means` to `means_final`."""
     own = rates or Rates()
     done = min(max(step / max(steps, 1), 0.0), 1.0)
-    return own.means * (own.means_final / own.means) ** done
+    return float(own.means * (own.means_final / own.means) ** done)
 
 
 def sh_degree_at(step: int, every: int, highest: int) -> int:
@@ -283,7 +283,7 @@ def densify(cloud: Cloud, statistics: Statistics, options: Densification, genera
             raise ControlError(
                 "every Gaussian would be pruned: the avatar has learnt nothing; lower its learning rates"
             )
-        mean = statistics.gradient / statistics.count.clamp_min(1)
+        mean = statistics.gradient / statistics.seen.clamp_min(1)
         wanted = (mean >= options.gradient) & ~pruned
         room = options.ceiling - int((~pruned).sum())
         chosen = torch.nonzero(wanted).squeeze(1)
@@ -333,7 +333,8 @@ def apply_edit(cloud: Cloud, edit: Edit, optimizer: torch.optim.Optimizer | None
     if optimizer is not None:
         for name, leaf in cloud.leaves().items():
             _exchange(optimizer, PREFIX + name, leaf, leaves[name], edit)
-    return replace(cloud, face_index=cloud.face_index[edit.source], mouth=cloud.mouth[edit.source], **leaves)
+    binding = (cloud.face_index[edit.source], cloud.mouth[edit.source])
+    return Cloud(*binding, **leaves, scale_activation=cloud.scale_activation)
 
 
 def _exchange(optimizer: torch.optim.Optimizer, name: str, old: Tensor, new: Tensor, edit: Edit) -> None:

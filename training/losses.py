@@ -77,6 +77,8 @@ class Target(NamedTuple):
     """(3, H, W) unit, camera axes (x right, y down, z forward), 0 where there is none"""
     metric: bool = False
     """whether `depth` is in metres and wants no scale and shift of its own"""
+    share: float = 1.0
+    """of the whole picture that this is a part of, whose rest needs no judging: weighs the photometric term"""
 
 
 class Tracked(NamedTuple):
@@ -182,7 +184,8 @@ def total(
     """
     terms: dict[str, tuple[float, Tensor]] = {}
     if output is not None and target is not None:
-        terms["photometric"] = (1.0, photometric(output.rgb, target.rgb, weights.structural))
+        compared = target.share * photometric(output.rgb, target.rgb, weights.structural)
+        terms["photometric"] = (1.0, compared)
         if weights.depth and output.depth is not None and target.depth is not None:
             compared = depth(output.depth, output.alpha, target.depth, target.mask, target.metric)
             terms["depth"] = (weights.depth, compared)

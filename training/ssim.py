@@ -59,7 +59,7 @@ class _Ssim(torch.autograd.Function):
         bottom2 = square_a.add_(square_b).sub_(squares).add_(_C2)
         bottom1 = squares.add_(_C1)
         inverse = (bottom1 * bottom2).reciprocal_()
-        value = top1 * top2 * inverse
+        value: Tensor = top1 * top2 * inverse
         if ctx.needs_input_grad[0]:
             # S = t1 t2 / (b1 b2) with t2 and b2 from the window's means of a·b and a².
             in_mean = mean_b * (top2 - top1) * inverse - value * mean_a * (bottom1.reciprocal() - 1 / bottom2)

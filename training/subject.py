@@ -1,15 +1,11 @@
 """One person in training: a scene, the head that it was tracked with, and the Gaussians that learn how they look.
 
-**The head alone is learnt.** A scene's masks say what is head. The truth is composited over the background that the
-prediction is drawn over, `target = mask · picture + (1 - mask) · background`, and a background that changes from step
-to step (`random_background`) leaves Gaussians no colour with which they could imitate a wall: outside the mask they can
-only become transparent. At half covered pixels a share of the wall remains in `picture`, which no mask can undo.
+The head alone is learnt, over a background that changes: `training.subject_frames` says how.
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from .. import plugins
 from ..plugins.camera import Camera
-from ..runtime.errors import CheckpointError, EmotagError
+from ..runtime.errors import CheckpointError
 from . import gaussian_cloud as clouds
 from .checkpoint import Arrays
 from .gaussian_cloud import Cloud, Densification, Rates, Statistics
@@ -31,21 +26,14 @@ from .losses import Target, Tracked
 from .render import HeadTensors, Motion, Mouth, RenderOutput, render
 from .scenes import Scene
 from .scenes.cures import cure
+from .subject_frames import Box, Frames, SubjectError, with_a_face
 
 __all__ = ["Subject", "SubjectError", "SubjectOptions", "rest_jaw_of"]
 
-LEAST_FRAMES = 8
-"""Training pictures below which nothing can be learnt."""
-_LEAST_COVER = 0.01
-"""Of a picture, by the mask, for it to show a face."""
 _MOUTH_REGIONS = ("lips", "mouth", "tongue", "lower_teeth", "upper_teeth")
 _STATE = 1
 
 MouthOffsets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
-class SubjectError(EmotagError):
-    """A scene that cannot be learnt from, or a state that does not belong to it."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +84,14 @@ class Subject:
         chosen = set(self.train_indices)
         self.test_indices = tuple(index for index in range(len(scene.pictures)) if index not in chosen)
         self.rest_jaw = rest_jaw_of(scene).to(device)
+        self._synthetic = _synthetic(scene) is not None
         self.notes = tuple(notes)
         self.statistics = Statistics.zeros(len(cloud), device)
         self.sh_degree = 0
-        self._size = size
+        self.frames = Frames(scene, self.train_indices, size, options.cache_bytes)
         self._device = torch.device(device)
-        self._cache = _Cache(options.cache_bytes)
         self._seed = seed
-        self._drawn: list[RenderOutput] = []
+        self._drawn: list[tuple[RenderOutput, tuple[int, int]]] = []
 
     @classmethod
     def open(
@@ -143,7 +131,7 @@ class Subject:
         wanted = scene.split.train if indices is None else tuple(indices)
         if any(not 0 <= index < len(scene.pictures) for index in wanted):
             raise SubjectError(f"{scene.folder}: an index is outside its {len(scene.pictures)} pictures")
-        usable, notes = _with_a_face(scene, wanted)
+        usable, notes = with_a_face(scene, wanted)
         baked = head.bake(scene.head.shape[0], _static_offset(scene, head))
         tensors = HeadTensors.of(plugins.Head(**vars(baked)), device)
         faces = torch.from_numpy(_mouth_faces(head)).to(device)
@@ -155,77 +143,63 @@ class Subject:
 
     def use_size(self, size: int | None) -> None:
         """Train on pictures of this longer side from now on; None is the scene's own. Small pictures are quick."""
-        self._size = size
+        self.frames.size = size
 
-    def camera(self, index: int) -> Camera:
-        """The camera of picture `index` at the size that is trained on."""
-        camera = self.scene.pictures[index].camera
-        longer = max(camera.width, camera.height)
-        if self._size is None or self._size == longer:
-            return camera
-        width = max(round(camera.width * self._size / longer), 1)
-        height = max(round(camera.height * self._size / longer), 1)
-        x, y = width / camera.width, height / camera.height
-        return Camera(camera.view, camera.fx * x, camera.fy * y, camera.cx * x, camera.cy * y, width, height)
+    def camera(self, index: int, crop: bool = False) -> Camera:
+        """The camera of picture `index`, or of the box around its head, at the size that is trained on."""
+        camera = self.frames.camera(index)
+        return self.frames.box(index).cut(camera) if crop else camera
 
     def random_background(self, generator: torch.Generator) -> Tensor:
         """(3,) a colour, 0…1."""
         return torch.rand(3, generator=generator).to(self._device)
 
-    def target(self, index: int, background: Tensor | None = None, geometry: bool = False) -> Target:
-        """What picture `index` should be over `background` ((3,) or (3, H, W), 0…1; white if None).
+    def backdrop(self, index: int) -> Tensor | None:
+        """(3, H, W) what is behind the head in picture `index`, seen in training frames; None if it moves."""
+        wall = self.frames.wall(index)
+        return None if wall is None else wall.to(self._device)
 
-        With `geometry` depth and normals too, where the scene has them. Depth counts as metric where a synthetic scene
-        says so. Raises SubjectError if the picture shows no face, CheckpointError if a file of it is broken.
+    def target(
+        self, index: int, background: Tensor | None = None, geometry: bool = False, crop: bool = False
+    ) -> Target:
+        """What picture `index` should be over `background`.
+
+        Args:
+            index: into `scene.pictures`.
+            background: (3,) or (3, H, W) of the whole picture, 0…1; white if None.
+            geometry: whether depth and normals are wanted too, where the scene has them. Depth counts as metric in
+                synthetic scenes.
+            crop: only the box around the head: a third of the work. `render` must be told the same.
+
+        Raises:
+            SubjectError: the picture shows no face.
+            CheckpointError: a file of it is broken.
         """
-        camera = self.camera(index)
-        rgb, mask = self._picture(index, camera)
-        behind = self._background(background)
-        picture = behind + (rgb - behind) * mask
-        depth, normal = self._geometry(index, camera) if geometry else (None, None)
-        return Target(picture, mask, depth, normal, metric=_is_synthetic(self.scene))
+        frames = self.frames
+        box = None
+        if crop:
+            rgb, mask, box = frames.crop(index)
+        else:
+            rgb, mask = frames.whole(index)
+        rgb, mask = rgb.to(self._device), mask.to(self._device)
+        behind, wall = self._background(background, box), self.backdrop(index)
+        if wall is None:
+            picture = behind + (rgb - behind) * mask
+        else:
+            picture = (rgb + (1 - mask) * (behind - (wall if box is None else box.of(wall)))).clamp_(0, 1)
+        depth, normal = frames.geometry(index) if geometry else (None, None)
+        camera = frames.camera(index)
+        share = mask.numel() / (camera.width * camera.height)
+        maps = [None if m is None else (m if box is None else box.of(m)).to(self._device) for m in (depth, normal)]
+        return Target(picture, mask, maps[0], maps[1], metric=self._synthetic, share=share)
 
-    def _background(self, background: Tensor | None) -> Tensor:
-        white = torch.ones(3, device=self._device) if background is None else background
-        return white[:, None, None] if white.ndim == 1 else white
-
-    def _picture(self, index: int, camera: Camera) -> tuple[Tensor, Tensor]:
-        """(3, H, W) and (H, W), floats 0…1."""
-        key = (index, camera.width, camera.height)
-        kept = self._cache.get(key)
-        if kept is None:
-            kept = self._decode(index, camera)
-            self._cache.put(key, kept)
-        values = kept.to(self._device).float().div_(255)
-        return values[:3], values[3]
-
-    def _decode(self, index: int, camera: Camera) -> Tensor:
-        """(4, H, W) uint8 colour and mask."""
-        picture = self.scene.pictures[index]
-        mask = picture.mask()
-        if mask.mean() < _LEAST_COVER:
-            raise SubjectError(
-                f"{picture.path}: its mask is empty, so the frame shows no face: leave picture {index} out, or make "
-                "the mask again"
-            )
-        whole = torch.cat(
-            [
-                torch.from_numpy(picture.rgb()).permute(2, 0, 1).float(),
-                torch.from_numpy(mask)[None] * 255,
-            ]
-        )
-        return _resized(whole, camera).round_().to(torch.uint8)
-
-    def _geometry(self, index: int, camera: Camera) -> tuple[Tensor | None, Tensor | None]:
-        picture = self.scene.pictures[index]
-        depth = normal = None
-        if picture.depth_path is not None:
-            values = torch.from_numpy(picture.depth().copy())[None]
-            depth = _sampled(values, camera)[0].to(self._device)
-        if picture.normal_path is not None:
-            values = torch.from_numpy(np.nan_to_num(picture.normal())).permute(2, 0, 1)
-            normal = _sampled(values, camera).to(self._device)
-        return depth, normal
+    def _background(self, background: Tensor | None, box: Box | None = None) -> Tensor:
+        """(3, 1, 1) or (3, h, w)."""
+        if background is None:
+            return torch.ones(3, 1, 1, device=self._device)
+        if background.ndim == 1:
+            return background[:, None, None]
+        return background if box is None else box.of(background)
 
     # Motion
 
@@ -269,22 +243,30 @@ class Subject:
     # Drawing and learning
 
     def render(
-        self, index: int, motion: Motion, geometry: bool = False, background: Tensor | None = None
+        self,
+        index: int,
+        motion: Motion,
+        geometry: bool = False,
+        background: Tensor | None = None,
+        crop: bool = False,
     ) -> RenderOutput:
-        """Picture `index` of the Gaussians in `motion`, over `background` (white if None), at the trained size.
+        """Picture `index` of the Gaussians in `motion`, over `background` (as `target`), at the trained size.
 
-        What is rendered with gradients is remembered until `after_backward`. Errors as `training.render.render`.
+        With `crop` only the box around the head is drawn. What is rendered with gradients is remembered until
+        `after_backward`. Errors as `training.render.render`.
         """
+        box = self.frames.box(index) if crop else None
         output = render(
             self.head,
             self.cloud.parameters(self.sh_degree),
             motion,
-            self.camera(index),
-            self._background(background),
+            self.camera(index, crop),
+            self._background(background, box),
             geometry,
         )
         if torch.is_grad_enabled():
-            self._drawn.append(output)
+            camera = self.frames.camera(index)
+            self._drawn.append((output, (camera.width, camera.height)))
         return output
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -294,10 +276,9 @@ class Subject:
     def after_backward(self, step: int) -> None:
         """Count the screen-space gradients of what was rendered since the last call; after `loss.backward()`."""
         if step < self.options.densification.last:
-            for output in self._drawn:
+            for output, size in self._drawn:
                 if output.points.grad is not None:
-                    height, width = output.alpha.shape
-                    self.statistics.add(output.screen_gradient(), output.visible, width, height)
+                    self.statistics.add(output.screen_gradient(), output.visible, *size)
         self._drawn.clear()
 
     def densify(self, step: int, optimizer: torch.optim.Optimizer) -> bool:
@@ -412,40 +393,6 @@ class Subject:
         }
 
 
-class _Cache:
-    """Keeps the tensors that were used last, up to a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._held = limit, 0
-        self._kept: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
-
-    def get(self, key: tuple[int, int, int]) -> Tensor | None:
-        value = self._kept.get(key)
-        if value is not None:
-            self._kept.move_to_end(key)
-        return value
-
-    def put(self, key: tuple[int, int, int], value: Tensor) -> None:
-        self._kept[key] = value
-        self._held += value.nbytes
-        while self._held > self._limit and self._kept:
-            self._held -= self._kept.popitem(last=False)[1].nbytes
-
-
-def _resized(picture: Tensor, camera: Camera) -> Tensor:
-    """(C, H, W) to the camera's size by the means of areas."""
-    if picture.shape[1:] == (camera.height, camera.width):
-        return picture
-    return functional.interpolate(picture[None], (camera.height, camera.width), mode="area")[0]
-
-
-def _sampled(values: Tensor, camera: Camera) -> Tensor:
-    """(C, H, W) to the camera's size by the nearest: depths and normals of two surfaces have no mean."""
-    if values.shape[1:] == (camera.height, camera.width):
-        return values
-    return functional.interpolate(values[None], (camera.height, camera.width), mode="nearest-exact")[0]
-
-
 def _check_head(scene: Scene, head: HeadModel) -> None:
     sizes = scene.sizes
     if sizes.vertices is not None and sizes.vertices != head.vertex_count:
@@ -464,24 +411,6 @@ def _static_offset(scene: Scene, head: HeadModel) -> NDArray[np.float32] | None:
     """VHAP's correction of the person's mesh; the released renderer ignores it."""
     offset = scene.head.static_offset
     return offset if scene.layout == "vhap" and offset is not None and len(offset) == head.vertex_count else None
-
-
-def _with_a_face(scene: Scene, indices: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
-    """The pictures whose mask is not empty. Raises SubjectError if too few are left, or one has no mask."""
-    for index in indices:
-        if scene.pictures[index].mask_path is None:
-            raise SubjectError(
-                f"{scene.pictures[index].path}: has no mask, so the head cannot be told from what is behind it; "
-                f"{cure('masks', scene.folder)}"
-            )
-    usable = tuple(index for index in indices if scene.pictures[index].mask().mean() >= _LEAST_COVER)
-    if len(usable) < LEAST_FRAMES:
-        raise SubjectError(
-            f"{scene.folder}: {len(usable)} of {len(indices)} training pictures show a face, at least {LEAST_FRAMES} "
-            "are needed: give a longer clip, or make its masks again"
-        )
-    left = len(indices) - len(usable)
-    return usable, [f"{left} pictures without a face are left out"] if left else []
 
 
 def _mouth_faces(head: HeadModel) -> NDArray[np.bool_]:
@@ -503,11 +432,7 @@ def _synthetic(scene: Scene) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _is_synthetic(scene: Scene) -> bool:
-    return (scene.folder / "synth.json").is_file()
-
-
 def rest_jaw_of(scene: Scene) -> Tensor:
-    """(3,) rad, the tracked jaw of a shut mouth: what a synthetic scene says, 0 in real ones. Raises CheckpointError."""
+    """(3,) rad, the tracked jaw of a shut mouth: as a synthetic scene says, 0 in real ones. Raises CheckpointError."""
     about = _synthetic(scene) or {}
     return torch.tensor([float(about.get("rest_jaw", 0.0)), 0.0, 0.0])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..runtime.encoder import StreamingEncoder
 from ..runtime.errors import ExportError
+from ..runtime.graphs import BoundGraph
 from ..runtime.graphs import Graph as Session
 from ..runtime.manifest import AudioSpec, MotionSpec
 from ..runtime.motion import MotionNetwork
@@ -222,7 +223,7 @@ def _stepped(module: AudioStep, encoder: StreamingWav2Vec2, audio: Float) -> Flo
 def _streamed(path: Path, spec: AudioSpec, module: AudioStep, audio: Float) -> tuple[Float, float]:
     """Tokens by the shipped graph through the runtime, and the CPU time of a step in ms."""
     states = {name: value.numpy() for name, value in module.initial_state().items()}
-    runner = StreamingEncoder(Session(path), spec, states)
+    runner = StreamingEncoder(BoundGraph(Session(path), states), spec)
     tokens: list[Float] = []
     times = []
     for chunk in audio.reshape(-1, 320 * spec.chunk_tokens):
@@ -247,7 +248,9 @@ class _MotionRuns:
         config = self.checkpoint.motion.config
         states = {name: value.numpy() for name, value in self.graph.module.initial_state().items()}
         windows = token_windows(torch.from_numpy(tokens), config.window_past, config.window_future).numpy()
-        runner = MotionNetwork(Session(self.folder / self.graph.file), self.audio, self.spec, states)
+        runner = MotionNetwork(
+            BoundGraph(Session(self.folder / self.graph.file), states), self.audio, self.spec, states
+        )
         aus = _aus(self.checkpoint, len(windows))
         rows, times = [], []
         for f, window in enumerate(windows):

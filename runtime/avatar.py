@@ -12,6 +12,7 @@ import numpy as np
 from ..plugins import Camera
 from .ahead import Ahead, OneAhead
 from .audio import AudioQueue, Samples, check_rate, check_samples, to_float
+from .backends import BackendInfo
 from .drawing import Background, Painter, Picture, check_background, check_size
 from .errors import BundleError, ControlError
 from .frame import Frame, split_alpha
@@ -53,7 +54,7 @@ class Avatar:
         self._model = model if isinstance(model, Model) else Model.load(model, device, threads)
         manifest = self._model.manifest
         size = check_size(manifest.width if width is None else width, manifest.height if height is None else height)
-        self._painter = Painter(self._model.scene, manifest, self._model.cues, self._model.threads, size)
+        self._painter = Painter(self._model.renderer(*size), manifest, self._model.cues, size)
         self._network = self._model.motion_network()
         self._speech = self._model.speech(self._network)
         self._closing = Closing(self._network.rest)
@@ -75,8 +76,8 @@ class Avatar:
         return self._model
 
     @property
-    def backend(self) -> str:
-        """Where it runs: "cpu"."""
+    def backend(self) -> BackendInfo:
+        """Where it runs: "cpu", "cuda" or "tensorrt", with the `reason` why, the `device` and the `precision`."""
         return self._model.backend
 
     @property

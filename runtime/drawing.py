@@ -1,4 +1,4 @@
-"""From a motion and a cue to a picture: the only place of the runtime that calls the kernels."""
+"""From a motion and a cue to a picture: the only place of the runtime that draws."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plugins import Camera, Gaussians, Head, Mouth, Renderer, Scene
+from ..plugins import Camera, Gaussians, Head, Mouth, Scene
 from ..plugins.constants import MAX_SIDE
+from .backends import Drawing
 from .cues import CuePlayer
 from .errors import BundleError, CheckpointError, ControlError
 from .manifest import Manifest
@@ -85,9 +86,9 @@ def check_background(value: Any, width: int, height: int) -> Background:
 class Painter:
     """Draws the frames of one avatar at one size."""
 
-    def __init__(self, scene: Scene, manifest: Manifest, cues: CuePlayer, threads: int, size: tuple[int, int]) -> None:
+    def __init__(self, renderer: Drawing, manifest: Manifest, cues: CuePlayer, size: tuple[int, int]) -> None:
         self.width, self.height = size
-        self._renderer = Renderer(scene, threads=threads)
+        self._renderer = renderer
         self._cues = cues
         self._scale = min(self.width / manifest.width, self.height / manifest.height)
         self._shift = (

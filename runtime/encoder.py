@@ -6,55 +6,51 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .graphs import BoundGraph, Float, Graph
+from .graphs import RING_SUFFIX, Bound, Float, Interface
 from .manifest import TOKEN_SAMPLES, AudioSpec
 
 EMPTY_SLOT = -1e4
-_NEW = "_new"
 
 
-def check_encoder(graph: Graph, spec: AudioSpec, states: Mapping[str, Float]) -> dict[str, Float]:
+def check_encoder(graph: Interface, spec: AudioSpec, states: Mapping[str, Float]) -> dict[str, Float]:
     """Initial states of the encoder. Raises BundleError if the graph is not what docs/bundle.md says."""
     chunk, context = spec.chunk_tokens, spec.context_tokens
     graph.require({"samples": (TOKEN_SAMPLES * chunk,), "mask": (context,)}, {"tokens": (chunk, spec.hidden_size)})
-    for name in _rings(graph):
+    for name in graph.rings:
         shape = graph.inputs.get(name, ())
         if len(shape) != 3 or shape[1] != context:
             raise graph.error(f"input {name} has shape {shape} instead of (heads, {context}, channels)")
         new = (shape[0], chunk + spec.lookahead_tokens, shape[2])
-        graph.require({}, {name + _NEW: new})
+        graph.require({}, {name + RING_SUFFIX: new})
     found = graph.states(states, "audio.")
-    extra = set(graph.inputs) - {"samples", "mask", *found, *_rings(graph)}
+    extra = set(graph.inputs) - {"samples", "mask", *found, *graph.rings}
     if extra:
         raise graph.error(f"input {min(extra)} is not in the bundle format")
     return found
 
 
-def _rings(graph: Graph) -> list[str]:
-    """Names of the key and value rings: every input that has an output of the same name with `_new`."""
-    return [name for name in graph.inputs if name + _NEW in graph.outputs]
-
-
 class StreamingEncoder:
     """Runs the encoder of one avatar. Feed any number of samples; tokens are handed on as they come out."""
 
-    def __init__(self, graph: Graph, spec: AudioSpec, states: Mapping[str, Float]) -> None:
-        self._bound = BoundGraph(graph, states)
+    def __init__(self, bound: Bound, spec: AudioSpec) -> None:
+        """bound: the encoder's graph, which `check_encoder` has checked, with memory of its own."""
+        self.bound = bound
         self._spec = spec
-        self._samples = self._bound.inputs["samples"]
-        self._mask = self._bound.inputs["mask"]
-        self._tokens = self._bound.outputs["tokens"]
-        kept = slice(0, spec.chunk_tokens)  # the rows after these are look-ahead copies, made anew each call
-        self._rings = [(self._bound.inputs[n], self._bound.outputs[n + _NEW][:, kept]) for n in _rings(graph)]
+        self._samples = self.bound.inputs["samples"]
+        self._mask = self.bound.inputs["mask"]
+        self._tokens = self.bound.outputs["tokens"]
         self._filled = self._calls = self._slot = 0
         self.reset()
 
+    @property
+    def chunk_tokens(self) -> int:
+        """c, the tokens of one call."""
+        return self._spec.chunk_tokens
+
     def reset(self) -> None:
         """Forgets everything heard."""
-        self._bound.reset()
+        self.bound.reset()
         self._mask[:] = EMPTY_SLOT
-        for ring, _ in self._rings:
-            ring[:] = 0
         self._filled = self._calls = self._slot = 0
 
     def feed(self, samples: Float, take: Callable[[Float], None]) -> None:
@@ -71,14 +67,34 @@ class StreamingEncoder:
                 self._filled = 0
                 self._encode(take)
 
+    def offer(self, samples: Float) -> bool:
+        """Takes `samples` as the graph's whole input, for somebody else to run; then call `accept`.
+
+        False, and nothing is done, unless they are exactly one chunk whose tokens are kept.
+        """
+        spec = self._spec
+        heard = (self._calls + 1) * spec.chunk_tokens > spec.lookahead_tokens
+        if self._filled or len(samples) != len(self._samples) or not heard:
+            return False
+        np.subtract(samples, spec.mean, out=self._samples)
+        np.multiply(self._samples, spec.scale, out=self._samples)
+        return True
+
+    def accept(self, take: Callable[[Float], None]) -> None:
+        """After the graph was run elsewhere on what was offered: as the second half of `feed`."""
+        self._calls += 1
+        self._keep(take)
+
     def _encode(self, take: Callable[[Float], None]) -> None:
-        self._bound.run()
+        self.bound.run()
         self._calls += 1
         if self._calls * self._spec.chunk_tokens <= self._spec.lookahead_tokens:
             return  # tokens before the first
+        self._keep(take)
+
+    def _keep(self, take: Callable[[Float], None]) -> None:
         slot, chunk = self._slot, self._spec.chunk_tokens
-        for ring, new in self._rings:
-            ring[:, slot : slot + chunk] = new
+        self.bound.keep(slot, chunk)  # the rows after these are look-ahead copies, made anew each call
         self._mask[slot : slot + chunk] = 0
         self._slot = (slot + chunk) % self._spec.context_tokens
         take(self._tokens)

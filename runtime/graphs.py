@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -16,27 +16,20 @@ from .errors import BundleError
 Float = NDArray[np.float32]
 Shapes = dict[str, tuple[int, ...]]
 STATE_SUFFIX = "_next"
+RING_SUFFIX = "_new"
 _MOST_ELEMENTS = 1 << 26
 
 
-class Graph:
-    """One session with the shapes of its inputs and outputs. Shared by avatars: running it keeps nothing in it."""
+class Interface:
+    """What a graph takes and gives, however it is run: names and shapes of its float32 inputs and outputs."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        self.name = path.name
-        self.session = _session(path, threads)
-        self.inputs = self._shapes(self.session.get_inputs())
-        self.outputs = self._shapes(self.session.get_outputs())
+    def __init__(self, name: str, inputs: Shapes, outputs: Shapes) -> None:
+        self.name, self.inputs, self.outputs = name, inputs, outputs
 
-    def _shapes(self, values: Sequence[Any]) -> Shapes:
-        shapes = {}
-        for value in values:
-            if value.type != "tensor(float)" or not all(isinstance(size, int) for size in value.shape):
-                raise self.error(f"{value.name} is not a float32 tensor of fixed shape")
-            shapes[value.name] = tuple(value.shape)
-            if prod(value.shape) > _MOST_ELEMENTS:
-                raise self.error(f"{value.name} has {prod(value.shape)} elements, more than any avatar needs")
-        return shapes
+    @property
+    def rings(self) -> list[str]:
+        """Names of the key and value rings: every input that has an output of the same name with `_new`."""
+        return [name for name in self.inputs if name + RING_SUFFIX in self.outputs]
 
     def error(self, problem: str) -> BundleError:
         return BundleError(f"{self.name}: {problem}: export the bundle again")
@@ -65,6 +58,53 @@ class Graph:
         return states
 
 
+class Graph(Interface):
+    """One session with the shapes of its inputs and outputs. Shared by avatars: running it keeps nothing in it."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self.session = open_session(path, threads)
+        super().__init__(path.name, *session_shapes(path.name, self.session))
+
+
+def session_shapes(name: str, session: onnxruntime.InferenceSession) -> tuple[Shapes, Shapes]:
+    """Shapes of a session's inputs and outputs. Raises BundleError unless they are float32 and fixed."""
+    return _shapes(name, session.get_inputs()), _shapes(name, session.get_outputs())
+
+
+def _shapes(graph: str, values: Sequence[Any]) -> Shapes:
+    shapes: Shapes = {}
+    for value in values:
+        if value.type != "tensor(float)" or not all(isinstance(size, int) for size in value.shape):
+            raise Interface(graph, {}, {}).error(f"{value.name} is not a float32 tensor of fixed shape")
+        shapes[value.name] = checked_shape(graph, value.name, value.shape)
+    return shapes
+
+
+def checked_shape(graph: str, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """A tensor's shape. Raises BundleError if it is larger than any avatar needs."""
+    if prod(shape) > _MOST_ELEMENTS:
+        raise Interface(graph, {}, {}).error(f"{name} has {prod(shape)} elements, more than any avatar needs")
+    return tuple(shape)
+
+
+class Bound(Protocol):
+    """A graph bound to the memory of one avatar, wherever that is."""
+
+    inputs: dict[str, Float]
+    """What the caller writes before a run: every input that is neither state nor ring."""
+    outputs: dict[str, Float]
+    """What the caller reads after a run: every output that is not a state's next value."""
+
+    def run(self) -> None:
+        """One call: reads `inputs` and the state, fills `outputs` and the next state."""
+
+    def keep(self, slot: int, count: int) -> None:
+        """Copies the first `count` rows of every `X_new` into its ring X, from row `slot` on."""
+
+    def reset(self) -> None:
+        """Back to the initial state, rings to zero; `inputs` are left as they are."""
+
+
 class BoundGraph:
     """A graph bound to arrays of one avatar. Running it allocates and copies nothing.
 
@@ -79,6 +119,7 @@ class BoundGraph:
         self.inputs = {n: np.zeros(shape, np.float32) for n, shape in graph.inputs.items() if n not in states}
         self.outputs = {n: np.zeros(shape, np.float32) for n, shape in graph.outputs.items() if n not in written}
         self._bindings = tuple(self._bind(read, write) for read, write in (self._sets, self._sets[::-1]))
+        self._rings = [(self.inputs[name], self.outputs[name + RING_SUFFIX]) for name in graph.rings]
         self._phase = 0
 
     def _bind(self, read: Mapping[str, Float], write: Mapping[str, Float]) -> Any:
@@ -95,13 +136,21 @@ class BoundGraph:
         self._session.run_with_iobinding(self._bindings[self._phase])
         self._phase ^= 1
 
+    def keep(self, slot: int, count: int) -> None:
+        """Copies the first `count` rows of every `X_new` into its ring X, from row `slot` on."""
+        for ring, new in self._rings:
+            ring[:, slot : slot + count] = new[:, :count]
+
     def reset(self) -> None:
-        """Back to the initial state; `inputs` are left as they are."""
+        """Back to the initial state, rings to zero; the other `inputs` are left as they are."""
+        for ring, _ in self._rings:
+            ring[:] = 0
         for name, value in self._initial.items():
             self._sets[self._phase][name][...] = value
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU. Raises BundleError."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

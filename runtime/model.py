@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from ..plugins import Scene
 from ..plugins.constants import MAX_THREADS
+from .backends import Backend, BackendInfo, Drawing, open_backend
 from .bundle import Bundle, open_bundle
 from .cues import CuePlayer
 from .drawing import build_scene
 from .encoder import StreamingEncoder, check_encoder
-from .errors import BackendError, BundleError, ControlError
-from .graphs import Graph
+from .errors import BundleError, ControlError
+from .graphs import Interface
 from .manifest import Manifest
 from .motion import MotionNetwork, check_motion
 from .speech import Speech
 from .tensors import AvatarTensors, read_avatar, read_cues
-
-_DEVICES = {"auto": "cpu", "cpu": "cpu"}
 
 
 class Model:
@@ -28,17 +26,17 @@ class Model:
     def __init__(
         self,
         bundle: Bundle,
-        backend: str,
+        backend: Backend,
         threads: int,
         scene: Scene,
         tensors: AvatarTensors,
-        audio: Graph | None,
-        motion: Graph,
+        audio: Interface | None,
+        motion: Interface,
     ) -> None:
         """Use `Model.load`."""
         manifest, states = bundle.manifest, tensors.states
         self.bundle = bundle
-        self.backend = backend
+        self._backend = backend
         self.threads = threads
         self.scene = scene
         self._audio, self._motion = audio, motion
@@ -53,22 +51,27 @@ class Model:
     def load(cls, path: str | Path, device: str = "auto", threads: int = 0) -> Model:
         """Verifies and loads the bundle folder at `path`.
 
-        device: "auto" or "cpu". threads: how many draw a picture; 0 takes one for each core.
-        Raises BundleError, BackendError for another device, ControlError for a thread count out of range.
+        device: "cpu"; "cuda" or "tensorrt" for a GPU, "cuda:1" for the second one; "auto" takes the best that works
+        here, and `backend.reason` says why. threads: how many draw a picture on the CPU; 0 takes one for each core.
+        Raises BundleError, BackendError if the device that was asked for cannot be used, ControlError for a thread
+        count out of range.
         """
-        backend = _backend(device)
         if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
             raise ControlError(f"threads={threads!r} is not a whole number from 0 (all cores) to {MAX_THREADS}")
         bundle = open_bundle(path)
         manifest = bundle.manifest
         # Opening the sessions takes longest and frees the GIL.
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            encoder = None if manifest.audio is None else pool.submit(Graph, bundle.file("audio.onnx"))
-            motion = pool.submit(Graph, bundle.file("motion.onnx"))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            opened = pool.submit(open_backend, device, lambda backend: _prepare(backend, bundle))
             tensors = read_avatar(bundle.file("avatar.safetensors"), manifest)
             scene = build_scene(tensors, manifest)
-            graphs = None if encoder is None else encoder.result(), motion.result()
+            backend, graphs = opened.result()
         return cls(bundle, backend, threads, scene, tensors, *graphs)
+
+    @property
+    def backend(self) -> BackendInfo:
+        """Where it runs: "cpu", "cuda" or "tensorrt", with `reason`, `device` and `precision`."""
+        return self._backend.info
 
     @property
     def manifest(self) -> Manifest:
@@ -82,17 +85,30 @@ class Model:
 
     def motion_network(self) -> MotionNetwork:
         """A motion network with a state of its own."""
-        return MotionNetwork(self._motion, self.manifest.audio, self.manifest.motion, self._motion_states)
+        bound = self._backend.bind(self._motion, self._motion_states)
+        return MotionNetwork(bound, self.manifest.audio, self.manifest.motion, self._motion_states)
 
     def speech(self, network: MotionNetwork) -> Speech:
         """An encoder with a state of its own, if the bundle has one, in front of `network`."""
         encoder = None
         if self._audio is not None and self.manifest.audio is not None:
-            encoder = StreamingEncoder(self._audio, self.manifest.audio, self._audio_states)
+            encoder = StreamingEncoder(self._backend.bind(self._audio, self._audio_states), self.manifest.audio)
         return Speech(self.manifest, encoder, network)
 
+    def renderer(self, width: int, height: int) -> Drawing:
+        """What draws the pictures of one avatar at that size."""
+        return self._backend.renderer(self.scene, self.threads, width, height)
 
-def _check_mouth_inputs(tensors: AvatarTensors, motion: Graph) -> None:
+
+def _prepare(backend: Backend, bundle: Bundle) -> tuple[Interface | None, Interface]:
+    """The graphs of a bundle on a backend, loaded side by side."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        audio = None if bundle.manifest.audio is None else pool.submit(backend.prepare, bundle, "audio")
+        motion = pool.submit(backend.prepare, bundle, "motion")
+        return None if audio is None else audio.result(), motion.result()
+
+
+def _check_mouth_inputs(tensors: AvatarTensors, motion: Interface) -> None:
     """The mouth head reads the grid's three planes, one channel a level, and the encoded audio."""
     if tensors.mouth is None:
         return
@@ -102,9 +118,3 @@ def _check_mouth_inputs(tensors: AvatarTensors, motion: Graph) -> None:
         raise BundleError(
             f"avatar.safetensors: mouth.mlp.0 has {found} inputs instead of {wanted}: export the bundle again"
         )
-
-
-def _backend(device: Any) -> str:
-    if device not in _DEVICES:
-        raise BackendError(f"device {device!r} is not available: this version runs on the CPU, use device='cpu'")
-    return _DEVICES[device]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from .graphs import BoundGraph, Float, Graph
+from .graphs import Bound, Float, Interface
 from .manifest import EMOTIONS, FRAME_TOKENS, AudioSpec, MotionSpec
 
 
@@ -36,7 +36,7 @@ MOTION_NAMES = tuple(field.name for field in fields(Motion))
 
 
 def check_motion(
-    graph: Graph, audio: AudioSpec | None, spec: MotionSpec, expressions: int, states: Mapping[str, Float]
+    graph: Interface, audio: AudioSpec | None, spec: MotionSpec, expressions: int, states: Mapping[str, Float]
 ) -> dict[str, Float]:
     """Initial states of the motion network. Raises BundleError if the graph is not what docs/bundle.md says."""
     classes, width = len(spec.emotions), graph.outputs.get("encoded_audio", (0,))[0]
@@ -81,14 +81,15 @@ class TokenHistory:
 class MotionNetwork:
     """Runs the motion network of one avatar over successive windows."""
 
-    def __init__(self, graph: Graph, audio: AudioSpec | None, spec: MotionSpec, states: Mapping[str, Float]) -> None:
-        self._bound = BoundGraph(graph, states)
+    def __init__(self, bound: Bound, audio: AudioSpec | None, spec: MotionSpec, states: Mapping[str, Float]) -> None:
+        """bound: the motion graph, which `check_motion` has checked; states: the initial ones."""
+        self.bound = bound
         self._spec = spec
-        self._window, self._aus = self._bound.inputs["window"], self._bound.inputs["aus"]
+        self._window, self._aus = self.bound.inputs["window"], self.bound.inputs["aus"]
         # Tokens may run ahead of the window by a chunk and a frame; the oldest must still be there.
         spare = 2 * FRAME_TOKENS + (0 if audio is None else audio.chunk_tokens)
         self.history = TokenHistory(spec.window_tokens + spare, self._window.shape[1])
-        outputs = self._bound.outputs
+        outputs = self.bound.outputs
         self._motion = Motion(*(outputs[name] for name in MOTION_NAMES))
         self.rest = self._rest(states)
 
@@ -109,7 +110,7 @@ class MotionNetwork:
 
     def reset(self) -> None:
         """Forgets all tokens and encodings: the next frame is the first of an utterance."""
-        self._bound.reset()
+        self.bound.reset()
         self.history.clear()
 
     def hear(self, frame: int, aus: Float) -> Motion:
@@ -120,6 +121,23 @@ class MotionNetwork:
         self.history.read(FRAME_TOKENS * frame - self._spec.window_past, self._window)
         return self._run(aus)
 
+    def offer(self, frame: int, aus: Float, coming: int) -> bool:
+        """Writes the inputs of `hear`, but for the window's last `coming` tokens, which are not heard yet.
+
+        False, and nothing is done, if it is not exactly those that the window lacks.
+        """
+        first, kept = FRAME_TOKENS * frame - self._spec.window_past, len(self._window) - coming
+        if kept < 0 or first + kept != self.history.count:
+            return False
+        self.history.read(first, self._window[:kept])
+        self._aus[:] = aus
+        return True
+
+    @property
+    def newest(self) -> Motion:
+        """What the last run made; its arrays are overwritten by the next."""
+        return self._motion
+
     def recorded(self, window: Float | None, aus: Float) -> Motion:
         """The same with a recorded window [W, H] instead of the history; None is a window outside the clip."""
         self._window[...] = 0 if window is None else window
@@ -127,5 +145,5 @@ class MotionNetwork:
 
     def _run(self, aus: Float) -> Motion:
         self._aus[:] = aus
-        self._bound.run()
+        self.bound.run()
         return self._motion

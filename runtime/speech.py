@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -51,6 +51,22 @@ class Speech:
         self._encoder.feed(samples, self._network.history.append)
         self._keep(samples)
 
+    def at_once(self, samples: Float, aus: Float, run: Callable[[], None]) -> Motion | None:
+        """`hear` and `motion` where a GPU does both, and draws, in one go: `run` is called when all inputs are written.
+
+        None, and nothing is done, where that is not possible: while the first frames are awaited, or for c ≠ 2.
+        """
+        encoder, network = self._encoder, self._network
+        frame = self._heard - self._lookahead
+        if encoder is None or frame < 0 or not encoder.offer(samples):
+            return None
+        if not network.offer(frame + self._newest, aus, encoder.chunk_tokens):
+            return None
+        run()
+        encoder.accept(network.history.append)
+        self._keep(samples)
+        return network.newest
+
     def encode(self, samples: Float) -> Heard:
         """The first half of `hear`, for a thread of its own: it touches the encoder and nothing else.
 
@@ -80,6 +96,11 @@ class Speech:
             queue.put(np.zeros(FRAME_SAMPLES * self._lookahead, np.float32))
         while queue.take(samples):
             yield self.encode(samples.copy())
+
+    @property
+    def encoder(self) -> StreamingEncoder | None:
+        """The encoder; None for a bundle without one."""
+        return self._encoder
 
     def _keep(self, samples: Float) -> None:
         self._sound[self._heard % len(self._sound)] = samples
@@ -116,6 +137,11 @@ class Closing:
 
     def cancel(self) -> None:
         self._left = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether the next motion will be mixed."""
+        return self._left > 0
 
     def apply(self, motion: Motion) -> Motion:
         """`motion`, or its mixture with what was shown before while the fade lasts; its last frame is exact."""

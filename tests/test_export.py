@@ -24,6 +24,7 @@ from emotag.export.command import main
 from emotag.export.graphs import Graph, write_graph
 from emotag.runtime.encoder import StreamingEncoder
 from emotag.runtime.errors import CheckpointError, ExportError, OutputError
+from emotag.runtime.graphs import BoundGraph
 from emotag.runtime.graphs import Graph as Session
 from emotag.runtime.manifest import AudioSpec
 from emotag.training.checkpoint import Checkpoint, load_checkpoint
@@ -65,7 +66,7 @@ def test_the_shipped_audio_graph_equals_the_offline_definition(
     write_graph(Graph("audio", step, "fp32"), tmp_path / "audio.onnx")
     spec = AudioSpec(c, r, context, encoder.hidden, float(encoder.sample_mean), float(encoder.sample_scale))
     states = {name: value.numpy() for name, value in step.initial_state().items()}
-    runner = StreamingEncoder(Session(tmp_path / "audio.onnx"), spec, states)
+    runner = StreamingEncoder(BoundGraph(Session(tmp_path / "audio.onnx"), states), spec)
     samples = SPEECH[: 320 * c * (len(SPEECH) // (320 * c))]
     tokens: list[Any] = []
     runner.feed(samples, lambda out: tokens.append(out.copy()))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...plugins import Renderer
 from ..drawing import Painter
 from ..graphs import Float
 from ..manifest import FRAME_SAMPLES, SAMPLE_RATE
@@ -51,7 +52,7 @@ class Probe:
         manifest = model.manifest
         width, height = size or (manifest.width, manifest.height)
         self._model, self._background = model, manifest.background
-        self._painter = Painter(model.scene, manifest, model.cues, 1, (width, height))
+        self._painter = Painter(Renderer(model.scene, threads=1), manifest, model.cues, (width, height))
         self._network = model.motion_network()
         self._speech = None if manifest.audio is None else model.speech(self._network)
         self._sound = babble(8).reshape(-1, FRAME_SAMPLES)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .. import _kernels
 from .._checks import Floats, floats
 from ..camera import Camera
 from ..constants import JOINTS, MAX_SIDE
@@ -173,7 +174,7 @@ def load(path: str | Path | None = None) -> Library:
     Raises:
         BackendError: if it was not built, does not load, or speaks another version of the interface.
     """
-    file = Path(__file__).with_name("libemotag_cuda.so") if path is None else Path(path)
+    file = Path(_kernels.__file__).parent / "cuda" / "libemotag_cuda.so" if path is None else Path(path)
     if not file.exists():
         raise BackendError(f"the CUDA kernels are not installed ({file} is missing); {HOW_TO_BUILD}")
     try:
@@ -254,7 +255,9 @@ class Plan:
         self._library.check(self._library._c.emotag_cuda_plan_bind(self._open(), blob, workspace, workspace_bytes))
 
     def run(self, buffers: Buffers, stream: int = 0, stages: Stages = Stages.ALL) -> None:
-        """Launches a frame, or some stages of it, on a stream and returns at once. May be captured in a CUDA graph.
+        """Launches a frame, or some stages of it, on a stream and returns at once.
+
+        May be captured in a CUDA graph, once a first frame has run: the driver loads kernels at their first use.
 
         Raises:
             ControlError: if a buffer that the plan needs is missing.

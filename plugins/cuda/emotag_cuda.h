@@ -19,6 +19,7 @@
 #if defined(__cplusplus)
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define EMOTAG_CUDA_VERSION 1 /* of this interface and of the blob; both sides compare it */
 
@@ -150,7 +151,8 @@ int emotag_cuda_plan_array(const EmotagCudaPlan* plan, int array, size_t* offset
 /* Device addresses of the blob and of the workspace, each 256-byte aligned. The workspace need not be cleared. */
 int emotag_cuda_plan_bind(EmotagCudaPlan* plan, uint64_t blob, uint64_t workspace, size_t workspace_bytes);
 
-/* Launches the stages on a stream (a cudaStream_t or CUstream). Returns at once; may be captured in a graph. */
+/* Launches the stages on a stream (a cudaStream_t or CUstream). Returns at once; may be captured in a graph, once a first
+ * frame has been launched outside of it: the driver loads kernels when they are first used. */
 int emotag_cuda_run(EmotagCudaPlan* plan, const EmotagCudaFrame* frame, uint32_t stages, uint64_t stream);
 
 /* World means (G,3), quaternions (G,4) and scales (G,3) of avatar 0 after SKIN, the mouth where it is bound, in the
@@ -158,6 +160,7 @@ int emotag_cuda_run(EmotagCudaPlan* plan, const EmotagCudaFrame* frame, uint32_t
 int emotag_cuda_bound(EmotagCudaPlan* plan, const EmotagCudaFrame* frame, uint64_t means, uint64_t quats,
                       uint64_t scales, uint64_t stream);
 
+#pragma GCC visibility pop
 #if defined(__cplusplus)
 }
 #endif

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..training.wav2vec2 import StreamingWav2Vec2
+from ..training.wav2vec2 import StreamingConfig, StreamingWav2Vec2
 from .step import StepModule
 
 EMPTY_SLOT = -1e4  # added to the attention scores of ring slots that hold nothing yet
@@ -31,11 +31,10 @@ class ConvolutionStep(nn.Module):
     def forward(self, x: Tensor, cached: Tensor | None) -> Tensor:
         """[n, C] (and the cached row [1, C] before it) to [n/2, C']."""
         half, channels = x.shape[0] // 2, x.shape[1]
-        if cached is None:
-            columns = x.reshape(half, 2 * channels)
-        else:
-            x = torch.cat([cached, x])
-            columns = torch.cat([x[:-1].reshape(half, 2 * channels), x[2::2]], 1)
+        columns = x.reshape(half, 2 * channels)
+        if cached is not None:  # the row before each pair: the cached one, then every second
+            before = torch.cat([cached, columns[:-1, channels:]]) if half > 1 else cached
+            columns = torch.cat([before, columns], 1)
         y = columns @ self.weight
         y = y if self.bias is None else y + self.bias
         return F.gelu(self.norm(y))
@@ -67,35 +66,64 @@ class FirstConvolutionStep(nn.Module):
 
 
 class PositionStep(nn.Module):
-    """The grouped positional convolution at the last n positions of a window of 64 + n, one product a group."""
+    """The grouped positional convolution of the r + c tokens of a step, each sum continued from the step before.
 
-    def __init__(self, convolution: Any, step_tokens: int) -> None:
+    A token's sum grows with every step that brings tokens within its reach. Of the r look-ahead tokens that the step
+    before has seen, only the products with the c new tokens are missing; the c new tokens are summed from their whole
+    past. That is a fifth of the products, and the same matrix product for every group, without columns.
+    """
+
+    def __init__(self, convolution: Any, streaming: StreamingConfig) -> None:
         super().__init__()
         self.groups = int(convolution.groups)
-        self.tokens = step_tokens
+        self.chunk, self.lookahead = streaming.chunk, streaming.lookahead
         self.reach = int(convolution.kernel_size[0]) // 2
-        weight = convolution.weight.detach()[..., : self.reach + step_tokens]  # [H, H/groups, taps]
-        hidden, width, taps = weight.shape
-        grouped = weight.reshape(self.groups, hidden // self.groups, width, taps).permute(0, 3, 2, 1)
-        self.weights = nn.ParameterList(w.reshape(taps * width, -1).contiguous() for w in grouped)
+        weight = convolution.weight.detach()  # [H, H/groups, taps]
+        grouped = weight.reshape(self.groups, -1, *weight.shape[1:]).permute(0, 3, 2, 1)  # [group, tap, in, out]
+        c, r = self.chunk, self.lookahead
+        # Token q meets position p at the tap q - p + reach.
+        seen = [[r + j - i + self.reach for i in range(r)] for j in range(c)]
+        self.continued = nn.Parameter(self._matrix(grouped, seen)) if r else None
+        past = [[m - i for i in range(c)] for m in range(self.reach + c)]
+        self.begun = nn.ParameterList(w.contiguous() for w in self._matrix(grouped, past))
         self.bias = nn.Parameter(convolution.bias.detach().clone())
 
-    def forward(self, window: Tensor) -> Tensor:
-        """[64 + n, H] to [n, H]."""
-        n, hidden = self.tokens, window.shape[1]
-        taps = self.reach + n
-        padded = F.pad(window, (0, 0, 0, n - 1))
-        columns = torch.stack([padded[i : i + taps] for i in range(n)])
-        columns = columns.reshape(n, taps, self.groups, hidden // self.groups).permute(2, 0, 1, 3)
-        columns = columns.reshape(self.groups, n, -1)
-        y = torch.cat([columns[g] @ weight for g, weight in enumerate(self.weights)], 1)
-        return F.gelu(y + self.bias)
+    @staticmethod
+    def _matrix(grouped: Tensor, taps: list[list[int]]) -> Tensor:
+        """Weights [groups, tokens·in, positions·out] of the taps [tokens][positions]; those out of reach are 0."""
+        groups, count, width, out = grouped.shape
+        index = torch.tensor(taps)
+        within = (index >= 0) & (index < count)
+        chosen = grouped[:, index.clamp(0, count - 1)] * within[None, :, :, None, None]
+        tokens, positions = index.shape
+        return chosen.permute(0, 1, 3, 2, 4).reshape(groups, tokens * width, positions * out).contiguous()
+
+    def forward(self, window: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [reach + r + c, H] and sums [r, H] of the step before to the result and the sums, [r + c, H]."""
+        new = self._columns(window[self.lookahead :])  # [groups, 1, (reach + c)·H/groups]
+        begun = torch.cat([new[g] @ weight for g, weight in enumerate(self.begun)])  # [groups, c·H/groups]
+        sums_next = self._rows(begun, self.chunk)
+        if self.continued is not None:
+            added = torch.matmul(self._columns(window[-self.chunk :]), self.continued)
+            sums_next = torch.cat([sums + self._rows(added, self.lookahead), sums_next])
+        return F.gelu(sums_next + self.bias), sums_next
+
+    def _columns(self, x: Tensor) -> Tensor:
+        """[tokens, H] to [groups, 1, tokens·H/groups]."""
+        return x.reshape(len(x), self.groups, -1).transpose(0, 1).reshape(self.groups, 1, -1)
+
+    def _rows(self, x: Tensor, positions: int) -> Tensor:
+        """[groups, (1,) positions·H/groups] to [positions, H]."""
+        return x.reshape(self.groups, positions, -1).transpose(0, 1).reshape(positions, -1)
 
 
 class LayerStep(nn.Module):
-    """One Transformer layer for the n tokens of a step, with key and value rings of L tokens."""
+    """One Transformer layer for the n tokens of a step, with key and value rings of L tokens.
 
-    def __init__(self, layer: Any, pre_norm: bool) -> None:
+    The last layer answers for the chunk's tokens alone (`answers` < n): of the look-ahead only keys and values matter.
+    """
+
+    def __init__(self, layer: Any, pre_norm: bool, answers: int | None = None) -> None:
         super().__init__()
         attention = layer.attention
         self.heads = int(attention.num_heads)
@@ -105,29 +133,45 @@ class LayerStep(nn.Module):
         scale = [self.width**-0.5, 1.0, 1.0]
         weight = torch.cat([p.weight.detach().T * s for p, s in zip(parts, scale, strict=True)], 1)
         bias = torch.cat([p.bias.detach() * s for p, s in zip(parts, scale, strict=True)])
-        self.qkv_weight, self.qkv_bias = nn.Parameter(weight.contiguous()), nn.Parameter(bias)
+        self.answers = answers
+        if answers is None:
+            self.qkv_weight, self.qkv_bias = nn.Parameter(weight.contiguous()), nn.Parameter(bias)
+        else:
+            hidden = self.heads * self.width
+            self.q_weight, self.q_bias = nn.Parameter(weight[:, :hidden].contiguous()), nn.Parameter(bias[:hidden])
+            self.kv_weight, self.kv_bias = nn.Parameter(weight[:, hidden:].contiguous()), nn.Parameter(bias[hidden:])
         self.out, self.norm = attention.out_proj, layer.layer_norm
         self.up, self.down = layer.feed_forward.intermediate_dense, layer.feed_forward.output_dense
         self.final_norm = layer.final_layer_norm
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[n, H], rings [heads, L, H/heads], mask [L] to [n, H] and the new keys and values [heads, n, H/heads]."""
+        """[n, H], rings [heads, L, H/heads], mask [L] to [n or answers, H], new keys and values [heads, n, H/heads]."""
         mixed, k, v = self._attend(self.norm(x) if self.pre_norm else x, keys, values, mask)
-        x = x + mixed
+        x = (x if self.answers is None else x[: self.answers]) + mixed
         if self.pre_norm:
             return x + self._feed_forward(self.final_norm(x)), k, v
         x = self.norm(x)
         return self.final_norm(x + self._feed_forward(x)), k, v
 
     def _attend(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        n, length = x.shape[0], keys.shape[1]
-        qkv = (x @ self.qkv_weight + self.qkv_bias).reshape(n, 3 * self.heads, self.width).transpose(0, 1)
-        q, k, v = torch.split(qkv, self.heads)
+        length = keys.shape[1]
+        q, k, v = self._project(x)
         past = torch.matmul(q, keys.transpose(1, 2)) + mask
         weights = torch.softmax(torch.cat([past, torch.matmul(q, k.transpose(1, 2))], -1), -1)
         mixed = torch.matmul(weights[..., :length], values) + torch.matmul(weights[..., length:], v)
-        out: Tensor = self.out(mixed.permute(1, 0, 2).reshape(n, self.heads * self.width))
+        out: Tensor = self.out(mixed.permute(1, 0, 2).reshape(q.shape[1], self.heads * self.width))
         return out, k, v
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[n, H] to queries [heads, n or answers, H/heads], keys and values [heads, n, H/heads]."""
+        if self.answers is None:
+            qkv = (x @ self.qkv_weight + self.qkv_bias).reshape(len(x), 3 * self.heads, self.width).transpose(0, 1)
+            q, k, v = torch.split(qkv, self.heads)
+            return q, k, v
+        q = (x[: self.answers] @ self.q_weight + self.q_bias).reshape(self.answers, self.heads, self.width)
+        kv = (x @ self.kv_weight + self.kv_bias).reshape(len(x), 2 * self.heads, self.width).transpose(0, 1)
+        k, v = torch.split(kv, self.heads)
+        return q.transpose(0, 1), k, v
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down(F.gelu(self.up(x)))
@@ -147,13 +191,19 @@ class AudioStep(StepModule):
         self.convolutions = nn.ModuleList(ConvolutionStep(c) for c in model.feature_extractor.conv_layers[1:])
         self.feature_norm = model.feature_projection.layer_norm
         self.projection = model.feature_projection.projection
-        self.position = PositionStep(model.encoder.pos_conv_embed.conv, self.streaming.step_tokens)
+        self.position = PositionStep(model.encoder.pos_conv_embed.conv, self.streaming)
         self.norm = model.encoder.layer_norm
-        self.layers = nn.ModuleList(LayerStep(layer, self.pre_norm) for layer in model.encoder.layers)
+        answers = [None] * (len(model.encoder.layers) - 1) + [self.streaming.chunk]
+        self.layers = nn.ModuleList(
+            LayerStep(layer, self.pre_norm, count) for layer, count in zip(model.encoder.layers, answers, strict=True)
+        )
 
     def state_names(self) -> list[str]:
         """States that are fed back, in the order of `forward`."""
-        return ["tail", *[f"conv_{i + 1}" for i in range(self._cached())], "features"]
+        return ["tail", *[f"conv_{i + 1}" for i in range(self._cached())], "features", *self._sums()]
+
+    def _sums(self) -> list[str]:
+        return ["positions"] if self.streaming.lookahead else []
 
     def input_names(self) -> list[str]:
         """Inputs, in the order of `forward`."""
@@ -172,12 +222,13 @@ class AudioStep(StepModule):
     def forward(self, samples: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of `input_names` to tensors in the order of `output_names`."""
         cached = self._cached()
-        tail, caches, features, mask = state[0], state[1 : 1 + cached], state[1 + cached], state[2 + cached]
-        rings = state[3 + cached :]
+        tail, caches, features = state[0], state[1 : 1 + cached], state[1 + cached]
+        sums, mask, *rings = state[2 + cached :] if self._sums() else (features[:0], *state[2 + cached :])
         joined = torch.cat([tail, samples])
         new, next_caches = self._features(joined, caches)
         window = torch.cat([features, new])  # 64 + r tokens before, then c new ones
-        x = window[self.position.reach :] + self.position(window)
+        position, sums_next = self.position(window, sums)
+        x = window[self.position.reach :] + position
         x = x if self.pre_norm else self.norm(x)
         new_rings: list[Tensor] = []
         for i, layer in enumerate(self.layers):
@@ -185,7 +236,8 @@ class AudioStep(StepModule):
             new_rings += [k, v]
         x = self.norm(x) if self.pre_norm else x
         c = self.streaming.chunk
-        return (x[:c], joined[-5:], *next_caches, window[c:], *new_rings)
+        kept = [sums_next[c:]] if self._sums() else []
+        return (x, joined[-5:], *next_caches, window[c:], *kept, *new_rings)
 
     def _features(self, joined: Tensor, caches: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
         x = self.first(joined)
@@ -208,7 +260,8 @@ class AudioStep(StepModule):
                 caches[f"conv_{i + 1}"] = x
                 x = convolution(torch.cat([x, x]), x)
         features = torch.zeros(self.position.reach + self.streaming.lookahead, self.hidden)
-        return {"tail": torch.zeros(5), **caches, "features": features}
+        sums = {name: torch.zeros(self.streaming.lookahead, self.hidden) for name in self._sums()}
+        return {"tail": torch.zeros(5), **caches, "features": features, **sums}
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Inputs of a first step, in the order of `input_names`."""

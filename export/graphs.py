@@ -105,7 +105,7 @@ def _check_interface(model: onnx.ModelProto, graph: Graph) -> None:
 
 
 def quantise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Dynamic int8 of every product with a constant matrix; weights signed, per column, in 7 bits.
+    """Dynamic int8 of every product with one constant matrix; weights signed, per column, in 7 bits.
 
     Processors without VNNI add pairs of 8-bit products in 16 bits and saturate; with 7-bit weights they cannot. It
     costs nothing where it was measured (docs/log.md) and makes one file right everywhere.
@@ -120,6 +120,13 @@ def quantise(model: onnx.ModelProto) -> onnx.ModelProto:
             per_channel=True,
             reduce_range=True,
             op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=_stacked_products(model),
             extra_options={"MatMulConstBOnly": True},
         )
         return onnx.load(target)
+
+
+def _stacked_products(model: onnx.ModelProto) -> list[str]:
+    """Products with a stack of constant matrices: one scale a column would be wrong for all but one of them."""
+    stacked = {constant.name for constant in model.graph.initializer if len(constant.dims) > 2}
+    return [node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in stacked]

@@ -20,6 +20,50 @@ OUTPUTS = (
 )
 
 
+class WindowLayer(nn.Module):
+    """One layer of the window encoder for a single window, every product with its bias and ReLU in one node."""
+
+    def __init__(self, layer: nn.TransformerEncoderLayer) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        self.heads = attention.num_heads
+        width = attention.embed_dim
+        scale = torch.ones(3 * width)
+        scale[:width] = (width // self.heads) ** -0.5
+        self.qkv_weight = nn.Parameter((attention.in_proj_weight.detach() * scale[:, None]).T.contiguous())
+        self.qkv_bias = nn.Parameter(attention.in_proj_bias.detach() * scale)
+        self.out, self.norm1, self.norm2 = attention.out_proj, layer.norm1, layer.norm2
+        self.up, self.down = layer.linear1, layer.linear2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[W, D] to [W, D]."""
+        length, width = x.shape
+        qkv = (x @ self.qkv_weight + self.qkv_bias).reshape(length, 3 * self.heads, -1).transpose(0, 1)
+        q, k, v = torch.split(qkv, self.heads)
+        mixed = torch.softmax(q @ k.transpose(1, 2), -1) @ v
+        x = self.norm1(x + self.out(mixed.transpose(0, 1).reshape(length, width)))
+        out: Tensor = self.norm2(x + self.down(torch.relu(self.up(x))))
+        return out
+
+
+class WindowEncoder(nn.Module):
+    """`GRMN.encode` of one window, without batch axes: those cost a reshape around every product."""
+
+    def __init__(self, grmn: GRMN) -> None:
+        super().__init__()
+        self.projection = grmn.audio_proj
+        self.positions = nn.Parameter(grmn.pos_encoder.pe[0, : grmn.config.window].detach().clone())
+        layers = grmn.audio_transformer.layers
+        self.layers = nn.ModuleList(WindowLayer(x) for x in layers if isinstance(x, nn.TransformerEncoderLayer))
+
+    def forward(self, window: Tensor) -> Tensor:
+        """[W, H] to [1, D]."""
+        x = self.projection(window) + self.positions
+        for layer in self.layers:
+            x = layer(x)
+        return x.mean(0, keepdim=True)
+
+
 class MotionStep(StepModule):
     """The newest window and the encodings before it to one frame's motion (docs/bundle.md, motion.onnx).
 
@@ -29,6 +73,7 @@ class MotionStep(StepModule):
     def __init__(self, grmn: GRMN, identity: Tensor | None) -> None:
         super().__init__()
         self.grmn = grmn
+        self.encoder = WindowEncoder(grmn)
         with torch.no_grad():
             modulation = None if identity is None else grmn.modulation(identity.float())
         self.audio_modulation = None if modulation is None else nn.Parameter(modulation[0], requires_grad=False)
@@ -45,7 +90,7 @@ class MotionStep(StepModule):
 
     def forward(self, window: Tensor, encodings: Tensor, aus: Tensor, *wish: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of `input_names` to tensors in the order of `output_names`."""
-        around = torch.cat([encodings, self.grmn.encode(window[None])])
+        around = torch.cat([encodings, self.encoder(window)])
         modulation = None
         if self.audio_modulation is not None and self.au_modulation is not None:
             modulation = (self.audio_modulation, self.au_modulation)

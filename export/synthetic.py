@@ -35,7 +35,8 @@ _NOTE = "Random weights: made for benchmarks, its picture and its speech mean no
 class Preset:
     """Sizes of a synthetic avatar. The defaults are the base size: Wav2Vec2-base (95M parameters), the released GRMN.
 
-    `encoder` are values of a Hugging Face Wav2Vec2Config that differ from the base model's.
+    `audio` and `motion_precision` are the graphs' precisions. `encoder` are values of a Hugging Face Wav2Vec2Config that
+    differ from the base model's.
     """
 
     gaussians: int = 60_000
@@ -43,6 +44,7 @@ class Preset:
     degree: int = 3
     size: int = 512
     audio: Precision = "int8"
+    motion_precision: Precision = "int8"
     streaming: StreamingConfig = StreamingConfig(2, 8, 100)
     motion: GRMNConfig = GRMNConfig()
     encoder: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "base": Preset(),
-    "base-fp32": Preset(audio="fp32"),
+    "base-fp32": Preset(audio="fp32", motion_precision="fp32"),
     "base-20k": Preset(gaussians=20_000),
     "base-120k": Preset(gaussians=120_000),
 }
@@ -73,7 +75,7 @@ def write_synthetic(
     speech = speech[: 16000 * _SPEECH_SECONDS]
     progress("random weights")
     checkpoint = synthetic_checkpoint(preset, speech, seed)
-    options = ExportOptions(speech, name, audio=preset.audio, refuse=False)
+    options = ExportOptions(speech, name, audio=preset.audio, motion=preset.motion_precision, refuse=False)
     return write_bundle(checkpoint, output, options, progress)
 
 
@@ -82,6 +84,7 @@ def synthetic_checkpoint(preset: Preset, speech: NDArray[np.float32], seed: int 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     encoder = StreamingWav2Vec2.from_config(dict(preset.encoder), preset.streaming).eval()
+    _add_biases(encoder)
     encoder.calibrate([speech])
     head = HeadModel.load(_HEAD).with_expressions(preset.motion.expression)
     cues = demo_cues()
@@ -110,6 +113,14 @@ def synthetic_checkpoint(preset: Preset, speech: NDArray[np.float32], seed: int 
         ),
         kind="synthetic",
     )
+
+
+@torch.no_grad()
+def _add_biases(encoder: StreamingWav2Vec2) -> None:
+    """Fresh biases are zero, and the runtime drops the addition of a zero: a trained network's cost something."""
+    for parameter in encoder.model.parameters():
+        if parameter.dim() == 1:
+            parameter.add_(0.05 * torch.randn_like(parameter))
 
 
 def _gaussians(head: HeadModel, preset: Preset, rng: np.random.Generator) -> Arrays:

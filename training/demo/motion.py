@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...runtime.manifest import EMOTIONS
 from ..corpus import augment, warp_voice
@@ -23,6 +23,7 @@ from .snapshot import Snapshot
 
 CONDITIONS = (*EMOTIONS, "contempt")
 
+_AUDIO_PATH = ("audio_proj", "pos_encoder", "audio_transformer")
 _KL_WEIGHT = 0.01  # of the released implementation
 _SCORE_WEIGHT = 0.1
 _TOLD = 0.5  # share of crops whose emotion the network is told
@@ -104,24 +105,71 @@ def train_motion(
     A given `motion` learns on; a `snapshot` is gone on from.
     """
     torch.manual_seed(schedule.seed)
-    rng = np.random.default_rng([schedule.seed, 4])
     if motion is None:
         motion = GRMN(motion_config(hearings[0].shape[-1], clips.expression.shape[-1]))
         _start_at_mean(motion, clips)
-    motion.train()
+    network, identity = motion, demo_identity(motion.config.identity)
+
+    def speak(rng: np.random.Generator) -> tuple[Motion, Truth]:
+        windows, truth = _crops(clips, hearings, network.config, schedule, rng)
+        return network(windows, truth.aus, identity, truth.asked, truth.told), truth
+
+    return _fit(motion, list(motion.parameters()), speak, MotionLoss(geometry), schedule, progress, snapshot)
+
+
+def train_decoder(
+    clips: Clips,
+    encodings: Tensor,
+    geometry: LipGeometry,
+    schedule: MotionSchedule,
+    listener: GRMN,
+    without: Sequence[str] = (),
+) -> tuple[GRMN, list[float]]:
+    """Train everything behind the audio path of `listener` from nothing, leaving components out: the ablation.
+
+    encodings: `[N,F,D]`, what the audio path says of every frame of `clips`. without: of `trainer.config.COMPONENTS`.
+    The audio path is shared and still, so that variants differ in what they lack alone, and cost a minute each.
+    """
+    torch.manual_seed(schedule.seed)
+    off = {name: False for name in ("gate", "residual", "adain") if name in without}
+    motion = GRMN(replace(listener.config, **off))  # type: ignore[arg-type]
+    _start_at_mean(motion, clips)
+    shared = {k: v for k, v in listener.state_dict().items() if k.startswith(_AUDIO_PATH)}
+    motion.load_state_dict(shared, strict=False)
+    own = [value for name, value in motion.named_parameters() if not name.startswith(_AUDIO_PATH)]
     identity = demo_identity(motion.config.identity)
-    loss_of = MotionLoss(geometry)
-    optimizer = torch.optim.AdamW(motion.parameters(), lr=schedule.rate, weight_decay=0.01)
+
+    def speak(rng: np.random.Generator) -> tuple[Motion, Truth]:
+        cuts = [_cut(clips, motion.config, schedule, rng) for _ in range(schedule.batch)]
+        heard = torch.stack([encodings[cut.clip, cut.span] for cut in cuts])
+        truth = _stack([cut.truth for cut in cuts])
+        return motion.frames(motion.smooth(heard), truth.aus, identity, truth.asked, truth.told), truth
+
+    return _fit(motion, own, speak, MotionLoss(geometry, without), schedule)
+
+
+def _fit(
+    motion: GRMN,
+    parameters: list[nn.Parameter],
+    speak: Callable[[np.random.Generator], tuple[Motion, Truth]],
+    loss_of: MotionLoss,
+    schedule: MotionSchedule,
+    progress: Progress | None = None,
+    snapshot: Snapshot | None = None,
+) -> tuple[GRMN, list[float]]:
+    """Steps of AdamW on what `speak` says of a random batch."""
+    rng = np.random.default_rng([schedule.seed, 4])
+    motion.train()
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=0.01)
     shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, schedule.steps))
     snapshot = snapshot or Snapshot()
     first = snapshot.resume(motion, optimizer, shape, rng)
     losses = snapshot.losses
     for _ in range(first, schedule.steps):
-        windows, truth = _crops(clips, hearings, motion.config, schedule, rng)
-        loss = loss_of(motion(windows, truth.aus, identity, truth.asked, truth.told), truth)
+        loss = loss_of(*speak(rng))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(motion.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         shape.step()
         losses.append(loss.item())
@@ -155,7 +203,10 @@ class MotionLoss:
     decides, where the squared error would have it half open and every movement too small.
     """
 
-    def __init__(self, geometry: LipGeometry) -> None:
+    def __init__(self, geometry: LipGeometry, without: Sequence[str] = ()) -> None:
+        guided = "seg" not in without
+        self.kl_weight = _KL_WEIGHT if guided and "kl" not in without else 0.0
+        self.score_weight = _SCORE_WEIGHT if guided and "score" not in without else 0.0
         self.metric = torch.from_numpy(geometry.metric).float()
         parted = np.append(geometry.gap_expression, geometry.gap_jaw)
         self.parted = torch.from_numpy(parted).float()
@@ -174,7 +225,7 @@ class MotionLoss:
         motion = motion + 0.3 * (inside[:, 1:] * inside[:, :-1] * pace).mean()
         agree = F.kl_div(F.log_softmax(said.emotion_logits, -1), truth.emotion, reduction="none").sum(-1)
         score = (said.gate[..., 0] - (1 - truth.emotion[..., NEUTRAL])).abs()
-        return motion + (inside * (_KL_WEIGHT * agree + _SCORE_WEIGHT * score)).mean()
+        return motion + (inside * (self.kl_weight * agree + self.score_weight * score)).mean()
 
 
 @torch.no_grad()
@@ -228,24 +279,38 @@ def _start_at_mean(motion: GRMN, clips: Clips) -> None:
         motion.residual_motion_head.bias.zero_()
 
 
+class _Cut(NamedTuple):
+    """Some frames of a clip; `truth` as in a batch, without its first axis."""
+
+    clip: int
+    span: slice
+    truth: list[NDArray[np.float32]]
+
+
+def _cut(clips: Clips, config: GRMNConfig, schedule: MotionSchedule, rng: np.random.Generator) -> _Cut:
+    clip = int(rng.integers(len(clips)))
+    start = int(rng.integers(clips.jaw.shape[1] - schedule.frames + 1))
+    span = slice(start, start + schedule.frames)
+    inside = np.ones(schedule.frames, np.float32)
+    inside[schedule.frames - config.smooth_future :] = 0
+    inside[: config.smooth_past if start else 0] = 0
+    told = np.full((schedule.frames, 1), rng.random() < _TOLD, np.float32)
+    aus = clips.calm_units(clip) if told[0, 0] and rng.random() < _CALM else clips.aus[clip]
+    face = [clips.expression[clip, span], clips.jaw[clip, span], aus[span], clips.emotion[clip, span]]
+    return _Cut(clip, span, [*face, clips.closure[clip, span], clips.conditions(clip)[span], told, inside])
+
+
+def _stack(truths: list[list[NDArray[np.float32]]]) -> Truth:
+    return Truth(*(torch.from_numpy(np.stack(part)) for part in zip(*truths, strict=True)))
+
+
 def _crops(
     clips: Clips, hearings: Sequence[Tensor], config: GRMNConfig, schedule: MotionSchedule, rng: np.random.Generator
 ) -> tuple[Tensor, Truth]:
-    windows = []
-    parts: list[list[NDArray[np.float32]]] = [[] for _ in Truth._fields]
+    windows, truths = [], []
     for _ in range(schedule.batch):
-        clip = int(rng.integers(len(clips)))
-        heard = hearings[int(rng.integers(len(hearings)))][clip].float()
-        start = int(rng.integers(clips.jaw.shape[1] - schedule.frames + 1))
-        span = slice(start, start + schedule.frames)
-        windows.append(token_windows(heard, config.window_past, config.window_future)[span])
-        inside = np.ones(schedule.frames, np.float32)
-        inside[schedule.frames - config.smooth_future :] = 0
-        inside[: config.smooth_past if start else 0] = 0
-        told = np.full((schedule.frames, 1), rng.random() < _TOLD, np.float32)
-        aus = clips.calm_units(clip) if told[0, 0] and rng.random() < _CALM else clips.aus[clip]
-        face = (clips.expression[clip, span], clips.jaw[clip, span], aus[span], clips.emotion[clip, span])
-        row = [*face, clips.closure[clip, span], clips.conditions(clip)[span], told, inside]
-        for part, track in zip(parts, row, strict=True):
-            part.append(track)
-    return torch.stack(windows), Truth(*(torch.from_numpy(np.stack(part)) for part in parts))
+        cut = _cut(clips, config, schedule, rng)
+        heard = hearings[int(rng.integers(len(hearings)))][cut.clip].float()
+        windows.append(token_windows(heard, config.window_past, config.window_future)[cut.span])
+        truths.append(cut.truth)
+    return torch.stack(windows), _stack(truths)

@@ -35,8 +35,8 @@ _NOTE = "Random weights: made for benchmarks, its picture and its speech mean no
 class Preset:
     """Sizes of a synthetic avatar. The defaults are the base size: Wav2Vec2-base (95M parameters), the released GRMN.
 
-    `audio` and `motion_precision` are the graphs' precisions. `encoder` are values of a Hugging Face Wav2Vec2Config that
-    differ from the base model's.
+    `audio` and `motion_precision` are the graphs' precisions. `encoder` are values of a Hugging Face Wav2Vec2Config
+    that differ from the base model's.
     """
 
     gaussians: int = 60_000

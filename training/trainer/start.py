@@ -77,16 +77,16 @@ def head_digest(head: HeadModel) -> str:
 def open_head(name: str | Path, expressions: int | None = None) -> HeadModel:
     """`anny`, a head of ours (`.npz`) or FLAME's pickle, which is read without executing it.
 
-    `expressions` are as many as the motion network moves; a head with more keeps the first of them.
+    `expressions` are as many as the motion network moves: of FLAME's 100 the first of them are kept (50 if None).
 
     Raises:
         CheckpointError: it cannot be read, or has fewer.
     """
     path = ANNY if str(name) == "anny" else Path(name)
-    head = HeadModel.load(path) if path.suffix == ".npz" else load_flame(path)
-    if expressions is None and path.suffix != ".npz":
-        expressions = min(_FLAME_EXPRESSIONS, head.expression_count)
-    return head if expressions in (None, head.expression_count) else head.with_expressions(int(expressions or 0))
+    if path.suffix == ".npz":
+        return HeadModel.load(path)
+    head = load_flame(path)
+    return head.with_expressions(min(_FLAME_EXPRESSIONS, head.expression_count) if expressions is None else expressions)
 
 
 def read_networks(path: Path) -> Networks:

@@ -3,12 +3,11 @@
 from .augment import augment, noise, warp_voice
 from .cues import demo_cues
 from .emotions import LOOKS, prosody_of
+from .errors import MissingProgramError, SpeechError
 from .face import Performance, action_units, perform, upper_face
 from .phonemes import BILABIALS, OPEN_VOWELS, PHONEMES, PhonemeError, Segment, frame_classes
 from .speech import (
-    MissingProgramError,
     Prosody,
-    SpeechError,
     Utterance,
     Voice,
     concatenate,

@@ -71,6 +71,40 @@ _IGNORED = frozenset("ˈˌːˑ:.ʔ̩̪̯̥̃ʲʰ͡'ʼ-;?!0123456789")
 
 _FLITE = {"ax": "AH", "pau": SILENCE, "ssil": SILENCE, "axr": "ER", "el": "L", "em": "M", "en": "N", "dx": "DX"}
 
+# Festival's phone sets, by language. Length marks, softness and stress do not move the lips and are left out where
+# they can be cut off; those of two classes are halved, those of none are left to the next phone.
+_FESTIVAL: dict[str, dict[str, tuple[str, ...]]] = {
+    language: {phone: tuple(classes.split("+")) for phone, classes in (pair.split("=") for pair in table.split())}
+    for language, table in {
+        "ru": (
+            "pau=SIL ii=IY yy=IH uu=UW ee=EH oo=AO aa=AA a=AH e=EH i=IH y=IH u=UW ae=AH ay=AH ur=UH "
+            "p=P pp=P b=B bb=B t=T tt=T d=D dd=D k=K kk=K g=G gg=G c=T+S ch=CH f=F ff=F v=V vv=V s=S ss=S z=Z zz=Z "
+            "sh=SH sch=SH zh=ZH h=X hh=HH m=M mm=M n=N nn=N l=L ll=L r=DX rr=DX j=Y"
+        ),
+        "cs": (
+            "#=SIL a=AA a:=AA e=EH e:=EH i=IH i:=IY o=AO o:=AO u=UH u:=UW b=B p=P m=M f=F v=V t=T d=D t~=K d~=G "
+            "k=K g=G c=T+S c~=CH dz=D+Z dz~=JH s=S z=Z s~=SH z~=ZH r~=ZH r~*=SH ch=X h=HH j=Y l=L r=DX n=N n~=N n*=NG"
+        ),
+        "it": (
+            "#=SIL i=IY e=EH E=EH a=AA o=AO O=AO u=UW i1=IY e1=EH E1=EH a1=AA o1=AO O1=AO u1=UW j=Y w=W p=P t=T k=K "
+            # nf is a nasal before f and v, said with the teeth on the lip: open, unlike m.
+            "b=B d=D g=G f=F s=S S=SH v=V z=Z Z=ZH ts=T+S tS=CH dz=D+Z dZ=JH m=M n=N J=N ng=NG nf=N l=L L=L r=DX"
+        ),
+        "fi": (
+            "#=SIL ##=SIL a=AA e=EH i=IY o=AO u=UW y=UE @=AE 7=OE &=AH a:=AA e:=EH i:=IY o:=AO u:=UW y:=UE @:=AE 7:=OE "
+            "p=P t=T k=K b=B d=D g=G f=F T=TH s=S S=SH h=HH v=V m=M n=N N=NG l=L L=L r=DX j=Y w=W p:=P t:=T k:=K b:=B "
+            "d:=D g:=G f:=F T:=TH D:=DH s:=S S:=SH h:=HH v:=V m:=M n:=N N:=NG l:=L L:=L r:=DX j:=Y w:=W"
+        ),
+        "en": (
+            "pau=SIL h#=SIL brth=SIL aa=AA ae=AE ah=AH ao=AO aw=AW ax=AH axr=ER ay=AY eh=EH er=ER ey=EY ih=IH iy=IY "
+            "ow=OW oy=OY uh=UH uw=UW b=B ch=CH d=D dh=DH dx=DX el=L em=M en=N f=F g=G hh=HH hv=HH jh=JH k=K l=L m=M "
+            "n=N nx=N ng=NG p=P r=R s=S sh=SH t=T th=TH v=V w=W y=Y z=Z zh=ZH"
+        ),
+    }.items()
+}
+# Czech marks a vowel's hard onset as a phone of its own.
+_FESTIVAL["cs"]["_"] = ()
+
 
 def classes_of_ipa(symbols: str) -> tuple[str, ...]:
     """The classes of one IPA string as espeak-ng reports it; () if it holds only modifiers.
@@ -107,6 +141,21 @@ def class_of_flite(symbol: str) -> str:
     if name not in PHONEME_INDEX:
         raise PhonemeError(f"no phoneme class for flite's segment {symbol!r}; add it to training/corpus/phonemes.py")
     return name
+
+
+def classes_of_festival(language: str, phone: str) -> tuple[str, ...]:
+    """The classes of a phone of festival's voices of a language (ru, cs, it, fi or en); () for a glottal stop.
+
+    Raises:
+        PhonemeError: the phone or the language is unknown.
+    """
+    table = _FESTIVAL.get(language)
+    if table is None or phone not in table:
+        raise PhonemeError(
+            f"no phoneme class for festival's phone {phone!r} of language {language!r}; "
+            "add it to the table in training/corpus/phonemes.py or leave the voice out"
+        )
+    return table[phone]
 
 
 def frame_classes(segments: list[Segment], count: int, rate: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""Synthesised speech with exact phoneme times, from espeak-ng and flite."""
+"""Synthesised speech with exact phoneme times, from espeak-ng, flite and festival."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from ...runtime.errors import EmotagError
+from .errors import MissingProgramError, SpeechError
+from .festival import speak_festival
 from .phonemes import SILENCE, STOPS, Segment, class_of_flite, classes_of_ipa
 
 SAMPLE_RATE = 16000
@@ -30,17 +31,9 @@ _FLITE_PITCH = {"slt": 170.0, "rms": 95.0, "awb": 120.0, "kal": 105.0, "kal16": 
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 
 
-class MissingProgramError(EmotagError):
-    """A speech synthesizer that is not installed."""
-
-
-class SpeechError(EmotagError):
-    """A synthesizer that failed, or a voice that it does not have."""
-
-
 @dataclass(frozen=True)
 class Voice:
-    """A voice: synthesizer `espeak` (name = voice file and variant) or `flite`, and its text's language."""
+    """A voice: synthesizer `espeak` (name = voice file and variant), `flite` or `festival`, and its text's language."""
 
     synthesizer: str
     name: str
@@ -87,7 +80,9 @@ def synthesize(voice: Voice, text: str, prosody: Prosody | None = None, seed: in
         return _espeak(voice, text, prosody, seed)
     if voice.synthesizer == "flite":
         return _flite(voice, text, prosody)
-    raise SpeechError(f"unknown synthesizer {voice.synthesizer!r}; use 'espeak' or 'flite'")
+    if voice.synthesizer == "festival":
+        return _festival(voice, text, prosody)
+    raise SpeechError(f"unknown synthesizer {voice.synthesizer!r}; use 'espeak', 'flite' or 'festival'")
 
 
 def concatenate(parts: list[Utterance]) -> Utterance:
@@ -207,6 +202,15 @@ def _flite(voice: Voice, text: str, prosody: Prosody) -> Utterance:
         segments.append(Segment(class_of_flite(name), start, float(end)))
     if not segments:
         raise SpeechError(f"flite reported no segments for {text!r}; is it flite 2.2 or newer?")
+    volume = np.float32(prosody.volume)
+    return Utterance(np.clip(samples * volume, -1, 1), _fit(segments, len(samples)))
+
+
+def _festival(voice: Voice, text: str, prosody: Prosody) -> Utterance:
+    native, rate, segments = speak_festival(voice.name, text, prosody.rate, prosody.pitch, prosody.pitch_range)
+    samples = soxr.resample(native, rate, SAMPLE_RATE).astype(np.float32) if rate != SAMPLE_RATE else native
+    if not segments:
+        raise SpeechError(f"festival voice {voice.name!r} reported no segments for {text!r}")
     volume = np.float32(prosody.volume)
     return Utterance(np.clip(samples * volume, -1, 1), _fit(segments, len(samples)))
 

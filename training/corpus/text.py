@@ -42,11 +42,52 @@ _PINYIN = (
     *("ba", "pa", "ma", "fa", "bo", "mo", "wo", "ni", "li", "shu", "zhu", "xu", "gao", "bei", "pei", "ming"),
     *("feng", "wang", "guo", "dui", "bian", "pian", "mian", "hou", "qu", "jia", "wen", "ren", "chi", "bu", "mu"),
 )
+# Syllables of the languages that only festival speaks, each in its own letters: onsets, nuclei and codas.
+_SYLLABLES = {
+    "ru": (
+        ("б", "п", "м", "б", "п", "м", "в", "ф", "т", "д", "н", "к", "г", "с", "з", "л", "р", "ш", "х", "пр", "бл", ""),
+        ("а", "о", "у", "ы", "и", "е", "я", "а", "о"),
+        ("", "", "", "", "м", "п", "н", "т", "к", "с", "л", "р"),
+    ),
+    "cs": (
+        (
+            "b",
+            "p",
+            "m",
+            "b",
+            "p",
+            "m",
+            "v",
+            "f",
+            "t",
+            "d",
+            "n",
+            "k",
+            "h",
+            "s",
+            "z",
+            "l",
+            "r",
+            "š",
+            "č",
+            "pr",
+            "bl",
+            "j",
+        ),
+        ("a", "e", "i", "o", "u", "á", "í", "é", "ů"),
+        ("", "", "", "", "m", "p", "n", "t", "k", "s", "l"),
+    ),
+    "fi": (
+        ("p", "m", "p", "m", "b", "v", "f", "t", "d", "n", "k", "h", "s", "l", "r", "j", ""),
+        ("a", "e", "i", "o", "u", "y", "ä", "ö", "aa", "uu", "ii", "ai", "oi", "au"),
+        ("", "", "", "", "n", "t", "s", "l", "m"),
+    ),
+}
 
 
 @functools.cache
 def sentences(language: str) -> tuple[str, ...]:
-    """The written sentences of a language: en, de, fr, es, it or cmn (numbered pinyin)."""
+    """The written sentences of a language: en, de, fr, es, it, cmn (numbered pinyin), ru, cs or fi."""
     lines = Path(__file__).with_name("sentences.txt").read_text("utf-8").splitlines()
     pairs = (line.split("\t", 1) for line in lines if line and not line.startswith("#"))
     return tuple(text for tag, text in pairs if tag == language)
@@ -77,8 +118,17 @@ def _nonsense(language: str, rng: np.random.Generator) -> str:
         if language == "cmn":
             words.append(f"{rng.choice(_PINYIN)}{rng.integers(1, 5)}")
             continue
+        if language in _SYLLABLES:
+            words.append(_word(language, rng))
+            continue
         plain = language != "en"
         onsets, nuclei = (_PLAIN_ONSETS, _PLAIN_NUCLEI) if plain else (_ONSETS, _NUCLEI)
         syllables = [f"{rng.choice(onsets)}{rng.choice(nuclei)}" for _ in range(rng.integers(1, 4))]
         words.append("".join(syllables) + ("" if plain else str(rng.choice(_CODAS))))
     return " ".join(words) + "."
+
+
+def _word(language: str, rng: np.random.Generator) -> str:
+    onsets, nuclei, codas = _SYLLABLES[language]
+    syllables = (f"{rng.choice(onsets)}{rng.choice(nuclei)}" for _ in range(rng.integers(2, 4)))
+    return "".join(syllables) + str(rng.choice(codas))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .festival import VOICES
 from .speech import Voice
 
 _LANGUAGES = {
@@ -26,6 +27,8 @@ ESPEAK = {
     language: tuple(Voice("espeak", f"{base}+{variant}", language) for base in bases for variant in _VARIANTS)
     for language, bases in _LANGUAGES.items()
 }
+FESTIVAL: tuple[Voice, ...] = tuple(Voice("festival", name, voice.phones) for name, voice in VOICES.items())
+"""Recorded speakers of festival: men and women of five languages."""
 
 HELD_OUT = (
     Voice("flite", "kal16"),
@@ -34,6 +37,3 @@ HELD_OUT = (
 )
 """Heard only when the result is measured: a flite speaker (kal is the same man at 8 kHz and is not used either) and
 two variants of espeak-ng."""
-
-FESTIVAL: tuple[Voice, ...] = ()
-"""Voices of festival, cut from recordings."""

@@ -108,11 +108,12 @@ def train_motion(
     if motion is None:
         motion = GRMN(motion_config(hearings[0].shape[-1], clips.expression.shape[-1]))
         _start_at_mean(motion, clips)
-    network, identity = motion, demo_identity(motion.config.identity)
+    network = motion
 
     def speak(rng: np.random.Generator) -> tuple[Motion, Truth]:
         windows, truth = _crops(clips, hearings, network.config, schedule, rng)
-        return network(windows, truth.aus, identity, truth.asked, truth.told), truth
+        who = _identities(schedule.batch, network.config.identity, rng)
+        return network(windows, truth.aus, who, truth.asked, truth.told), truth
 
     return _fit(motion, list(motion.parameters()), speak, MotionLoss(geometry), schedule, progress, snapshot)
 
@@ -137,13 +138,13 @@ def train_decoder(
     shared = {k: v for k, v in listener.state_dict().items() if k.startswith(_AUDIO_PATH)}
     motion.load_state_dict(shared, strict=False)
     own = [value for name, value in motion.named_parameters() if not name.startswith(_AUDIO_PATH)]
-    identity = demo_identity(motion.config.identity)
 
     def speak(rng: np.random.Generator) -> tuple[Motion, Truth]:
         cuts = [_cut(clips, motion.config, schedule, rng) for _ in range(schedule.batch)]
         heard = torch.stack([encodings[cut.clip, cut.span] for cut in cuts])
         truth = _stack([cut.truth for cut in cuts])
-        return motion.frames(motion.smooth(heard), truth.aus, identity, truth.asked, truth.told), truth
+        who = _identities(schedule.batch, motion.config.identity, rng)
+        return motion.frames(motion.smooth(heard), truth.aus, who, truth.asked, truth.told), truth
 
     return _fit(motion, own, speak, MotionLoss(geometry, without), schedule)
 
@@ -277,6 +278,14 @@ def _start_at_mean(motion: GRMN, clips: Clips) -> None:
             head.bias.copy_(torch.from_numpy(mean))
         motion.residual_motion_head.weight.mul_(0.3)
         motion.residual_motion_head.bias.zero_()
+
+
+def _identities(count: int, size: int, rng: np.random.Generator) -> Tensor:
+    """`[count, size]` unit vectors, half of them the demo's: who speaks must not matter until a person is learnt."""
+    vectors = rng.standard_normal((count, size)).astype(np.float32)
+    features = torch.from_numpy(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    features[torch.from_numpy(rng.random(count) < 0.5)] = demo_identity(size)
+    return features
 
 
 class _Cut(NamedTuple):

@@ -12,10 +12,10 @@ import numpy as np
 from ..plugins import Camera
 from .ahead import Ahead, OneAhead
 from .audio import AudioQueue, Samples, check_rate, check_samples, to_float
-from .backends import BackendInfo
+from .backends import BackendInfo, DeviceRenderer, is_device_buffer, whole_frame
 from .drawing import Background, Painter, Picture, check_background, check_size
 from .errors import BundleError, ControlError
-from .frame import Frame, split_alpha
+from .frame import DeviceOnlyFrame, Frame, split_alpha
 from .graphs import Float
 from .manifest import FRAME_SAMPLES, SAMPLE_RATE
 from .model import Model
@@ -65,6 +65,9 @@ class Avatar:
         self._clock = StageClock()
         self._shown: Motion = self._network.rest
         self._pipeline = OneAhead(self._speech.encode) if pipelined else None
+        encoder, renderer = self._speech.encoder, self._painter.renderer
+        bound = None if encoder is None else encoder.bound
+        self._whole = None if pipelined else whole_frame(bound, self._network.bound, renderer)
         self._rendering: Ahead[Heard] | None = None
         self._index = -self._delay
 
@@ -141,7 +144,8 @@ class Avatar:
     def step(self, samples: Samples, out: Picture | None = None) -> Frame:
         """Takes exactly 640 samples (40 ms, 16 kHz mono; int16, or float32 in -1…1); returns exactly one frame.
 
-        out: where to draw, uint8 [height, width, 3] (4 on a transparent background); a new array by default.
+        out: where to draw, uint8 [height, width, 3] (4 on a transparent background); a new array by default. Where a
+        GPU draws, also memory of that GPU (`__cuda_array_interface__`, DLPack): the picture then stays there.
         Audio that `push` left waiting comes first. Raises AudioError, and the avatar is as before; ControlError while
         a `render` is not finished.
         """
@@ -269,12 +273,34 @@ class Avatar:
     def _frame(self, start: float, out: Picture | None) -> Frame:
         """The frame that is due once `self._samples` are heard; if pipelined, once those before them are."""
         if self._pipeline is None:
+            frame = self._at_once(start, out)
+            if frame is not None:
+                return frame
             self._speech.hear(self._samples)
             return self._due(start, perf_counter() - start, out)
         heard = self._pipeline.exchange(self._samples)
         if heard is not None:
             self._speech.take(heard)
         return self._due(start, 0.0 if heard is None else heard.seconds, out)
+
+    def _at_once(self, start: float, out: Any) -> Frame | None:
+        """The frame that is due, made by a GPU in one go; None where there is none, or the host has a part in it."""
+        if self._whole is None or self._closing.active:
+            return None
+        whole, row = self._whole, self._model.cues.at(self._index)
+        self._painter.prepare(whole, row, self._camera, self._background)
+        motion = self._speech.at_once(self._samples, self._model.cues.cues.aus[row], whole.run)
+        if motion is None:
+            return None
+        self._shown = motion.copy()
+        picture, on_device = whole.picture(out)
+        seconds = perf_counter() - start
+        self._clock.record(0.0, 0.0, seconds, seconds, self._painter.kernel_times)
+        index, audio, made = self._index, self._speech.sound().copy(), whole.frames
+        self._index += 1
+        if picture is None:
+            return DeviceOnlyFrame(index, audio, self._shown, on_device, lambda: whole.download(made))
+        return Frame(index, *split_alpha(picture), audio, self._shown, on_device)
 
     def _due(self, start: float, audio_seconds: float, out: Picture | None = None) -> Frame:
         """The frame that is due by what was heard. start: when work on it began, in seconds."""
@@ -304,7 +330,9 @@ class Avatar:
         picture = self._painter.draw(row, self._shown, self._camera, self._background, out)
         drawn = perf_counter()
         rgb, alpha = split_alpha(picture)
-        frame = Frame(self._index, rgb, alpha, audio, self._shown)
+        renderer = self._painter.renderer
+        on_device = renderer.canvas.device_picture() if isinstance(renderer, DeviceRenderer) else None
+        frame = Frame(self._index, rgb, alpha, audio, self._shown, on_device)
         kernels = self._painter.kernel_times
         self._clock.record(audio_seconds, moved - heard, drawn - moved, perf_counter() - start, kernels)
         return frame
@@ -341,6 +369,8 @@ class Avatar:
     def _check_out(self, out: Any) -> None:
         channels = 4 if self._background is None else 3
         shape = (self.height, self.width, channels)
+        if is_device_buffer(out) and isinstance(self._painter.renderer, DeviceRenderer):
+            return self._painter.renderer.canvas.check(out, shape)
         usable = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.uint8
         if not usable or not out.flags.c_contiguous or not out.flags.writeable:
             raise ControlError(f"out is not a writeable, contiguous uint8 array of shape {shape}: make one")

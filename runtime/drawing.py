@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..plugins import Camera, Gaussians, Head, Mouth, Scene
 from ..plugins.constants import MAX_SIDE
-from .backends import Drawing
+from .backends import Drawing, WholeFrame
 from .cues import CuePlayer
 from .errors import BundleError, CheckpointError, ControlError
 from .manifest import Manifest
@@ -18,6 +18,7 @@ from .motion import Motion
 from .tensors import AvatarTensors
 
 Picture = NDArray[np.uint8]
+_STILL = np.zeros(3, np.float32)
 Background = tuple[float, float, float] | Picture | None
 
 
@@ -114,6 +115,17 @@ class Painter:
                 height=self.height,
             )
         return camera
+
+    @property
+    def renderer(self) -> Drawing:
+        """What draws: `plugins.Renderer`, or its counterpart on a GPU."""
+        return self._renderer
+
+    def prepare(self, whole: WholeFrame, row: int, camera: Camera | None, background: Background) -> None:
+        """What a GPU needs to draw the frame of a cue, but for the motion, which it makes itself."""
+        self._cues.pose(row, _STILL, self._pose)
+        view = self.cue_camera(row) if camera is None else camera
+        whole.prepare(self._pose, self._cues.cues.translation[row], view, background)
 
     @property
     def kernel_times(self) -> tuple[float, ...]:

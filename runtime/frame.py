@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .backends import DeviceArray
 from .motion import Motion
 
 
@@ -29,6 +31,9 @@ class Frame:
     """[640] at 16 kHz: the sound to play while `rgb` is shown."""
     motion: Motion
     """All that the motion network says about this frame."""
+    device_rgb: DeviceArray | None = None
+    """The same picture where a GPU drew it, [height, width, 3] or 4 with alpha; None where the CPU did. It is read
+    through `__cuda_array_interface__` or DLPack without a copy, and overwritten by the avatar's next frame."""
 
     @property
     def expression(self) -> NDArray[np.float32]:
@@ -49,6 +54,40 @@ class Frame:
     def emotion_logits(self) -> NDArray[np.float32]:
         """[7] angry, disgust, fear, happy, sad, surprise, neutral."""
         return self.motion.emotion_logits
+
+
+class DeviceOnlyFrame(Frame):
+    """A frame that was drawn into the caller's GPU buffer: `rgb` and `alpha` are copied to the host if asked for."""
+
+    def __init__(
+        self,
+        index: int,
+        audio: NDArray[np.float32],
+        motion: Motion,
+        device_rgb: DeviceArray,
+        load: Callable[[], NDArray[np.uint8]],
+    ) -> None:
+        """load: the picture on the host; raises ControlError once a later frame has overwritten it."""
+        fields = {"index": index, "audio": audio, "motion": motion, "device_rgb": device_rgb, "_load": load}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        """As `Frame.rgb`. Raises ControlError after the avatar's next frame."""
+        return split_alpha(self._picture())[0]
+
+    @property
+    def alpha(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """As `Frame.alpha`. Raises ControlError after the avatar's next frame."""
+        return split_alpha(self._picture())[1]
+
+    def _picture(self) -> NDArray[np.uint8]:
+        picture: NDArray[np.uint8] | None = self.__dict__.get("_copied")
+        if picture is None:
+            picture = self.__dict__["_load"]()
+            object.__setattr__(self, "_copied", picture)
+        return picture
 
 
 def split_alpha(picture: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:

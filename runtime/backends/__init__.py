@@ -4,10 +4,12 @@ Importing this loads neither cuda-python nor TensorRT.
 """
 
 from .bound import DeviceBound, DeviceGraph
+from .canvas import DeviceRenderer
 from .choice import BackendWarning, Machine, open_backend
 from .device import DeviceBackend, whole_frame
 from .driver import Device, Driver, OutOfDeviceMemory
-from .memory import DeviceArray
+from .frame import WholeFrame
+from .memory import DeviceArray, is_device_buffer
 from .protocol import Backend, BackendInfo, CpuBackend, Drawing
 
 __all__ = [
@@ -20,10 +22,13 @@ __all__ = [
     "DeviceBackend",
     "DeviceBound",
     "DeviceGraph",
+    "DeviceRenderer",
     "Drawing",
     "Driver",
     "Machine",
     "OutOfDeviceMemory",
+    "WholeFrame",
+    "is_device_buffer",
     "open_backend",
     "whole_frame",
 ]

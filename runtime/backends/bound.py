@@ -40,12 +40,13 @@ class Recorder:
     """Work that is the same in every frame, as CUDA graphs: run once, recorded the second time, then launched.
 
     The first run is not recorded because TensorRT and the kernels prepare themselves in it. Work is known by its key;
-    the addresses and sizes that it enqueues must not change until `forget`.
+    the addresses and sizes that it enqueues must not change; `keep_for` says when they have.
     """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._graphs: dict[str, Any] = {}
+        self._version = 0
         self._finalizer = weakref.finalize(self, _destroy, driver, self._graphs)
         self._finalizer.atexit = False
 
@@ -69,9 +70,11 @@ class Recorder:
             raise
         return self._driver.end_capture(stream)
 
-    def forget(self) -> None:
-        """Drops all recordings: an address or a size has changed."""
-        _destroy(self._driver, self._graphs)
+    def keep_for(self, version: int) -> None:
+        """Drops all recordings if `version` has changed, and with it an address or a size."""
+        if version != self._version:
+            self._version = version
+            _destroy(self._driver, self._graphs)
 
 
 def _destroy(driver: Driver, graphs: dict[str, Any]) -> None:

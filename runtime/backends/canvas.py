@@ -53,7 +53,7 @@ class DeviceScene:
 
 
 class Canvas:
-    """One avatar's picture on the GPU. What it enqueues stays the same until `prepare` returns True."""
+    """One avatar's picture on the GPU. What it enqueues stays the same while `version` does."""
 
     def __init__(self, driver: Driver, kernels: Kernels, scene: DeviceScene, width: int, height: int) -> None:
         self.width, self.height, self.scene = width, height, scene
@@ -62,6 +62,7 @@ class Canvas:
         self._status = Block(driver, {"status": (_STATUS,)}, mirrored=True)
         self._picture = Allocation(driver, width * height * 4)
         self._mirror = driver.allocate_host(width * height * 4)
+        self.version = 0
         self._plan: Plan | None = None
         self._workspace: Allocation | None = None
         self._image: Allocation | None = None
@@ -78,8 +79,8 @@ class Canvas:
             raise BackendError("a frame was drawn before its picture was prepared: call prepare first")
         return self._plan
 
-    def prepare(self, background: Any, mouth_moves: bool, stream: int) -> bool:
-        """Readies for a background (colour, image uint8 [H, W, 3] or None). True if what was recorded is void."""
+    def prepare(self, background: Any, mouth_moves: bool, stream: int) -> None:
+        """Readies for a background: a colour, an image uint8 [H, W, 3], or None."""
         image = isinstance(background, np.ndarray) and background.ndim == 3
         if image and background is not self._shown:
             self._upload_image(background, stream)
@@ -91,10 +92,8 @@ class Canvas:
             mouth_moves=mouth_moves,
             pairs=0 if self._plan is None else self._plan.options.pairs,
         )
-        if self._plan is not None and options == self._plan.options:
-            return False
-        self._take(self._kernels.plan(self.scene.blob, options))
-        return True
+        if self._plan is None or options != self._plan.options:
+            self._take(self._kernels.plan(self.scene.blob, options))
 
     def _upload_image(self, image: Picture, stream: int) -> None:
         if self._image is None:
@@ -111,6 +110,7 @@ class Canvas:
             self._workspace = Allocation(self._driver, plan.workspace_bytes)
         plan.bind(self.scene.memory.pointer, self._workspace.pointer, self._workspace.size)
         self._plan = plan
+        self.version += 1
 
     def write(self, pose: Float, translation: Float, camera: Camera, background: Any) -> None:
         """The controls of the next frame, to page-locked memory."""
@@ -144,6 +144,10 @@ class Canvas:
     def device_picture(self) -> DeviceArray:
         """The picture where it is."""
         return DeviceArray(self._picture.pointer, self.shape, self._driver.device.index, self._picture)
+
+    def check(self, buffer: Any, shape: tuple[int, ...]) -> None:
+        """Raises ControlError unless `buffer` is GPU memory that a picture of this shape can be copied to."""
+        device_buffer(buffer, shape, self._driver.device.index)
 
     def copy_to(self, buffer: Any, stream: int) -> None:
         """Enqueues a copy to the caller's GPU buffer. Raises ControlError."""
@@ -207,15 +211,13 @@ class DeviceRenderer:
             raise ControlError(f"camera is {camera.width}x{camera.height}, the picture {size}: make one of that size")
         self.driver.select()
         stream, moves = self._stream.handle, encoded_audio is not None and self._audio > 0
-        if self.canvas.prepare(background, moves, stream):
-            self._recorder.forget()
+        self.canvas.prepare(background, moves, stream)
         self.canvas.write(pose, translation, camera, background)
         self._inputs.host["expression"][...] = expression
         if moves:
             self._inputs.host["encoded_audio"][...] = encoded_audio
         self._play(stream)
         while self.canvas.overflowed():
-            self._recorder.forget()
             self._play(stream)
         to_host = not is_device_buffer(out)
         if not to_host:
@@ -225,6 +227,7 @@ class DeviceRenderer:
         return self.canvas.downloaded(out if to_host else None)
 
     def _play(self, stream: int) -> None:
+        self._recorder.keep_for(self.canvas.version)
         self._recorder.play("draw", self._work, stream)
         self.driver.synchronize(stream)
 

@@ -25,7 +25,7 @@ class DeviceBackend:
         self._lock = Lock()
         self._scenes: dict[int, DeviceScene] = {}
 
-    def prepare(self, bundle: Bundle, name: str) -> Interface:
+    def prepare(self, bundle: Bundle, name: str, threads: int = 1) -> Interface:
         """Loads a graph of the bundle. Raises BundleError, BackendError."""
         raise NotImplementedError(f"{type(self).__name__} does not say how graphs are loaded")
 

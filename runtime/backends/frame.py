@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...plugins import Camera
+from ..errors import ControlError
 from ..graphs import Float
 from .bound import DeviceBound, Recorder, Stream
 from .canvas import Canvas, Picture
@@ -30,24 +31,26 @@ class WholeFrame:
         tokens, window = encoder.outputs["tokens"], motion.inputs["window"]
         end = motion.pointers["window"] + window.nbytes
         self._tail = end - tokens.nbytes, encoder.pointers["tokens"], tokens.nbytes
+        self.frames = 0
+        """Frames made: tells whether a picture is still the newest."""
         self._mouth = canvas.scene.scene.mouth is not None
 
     def prepare(self, pose: Float, translation: Float, camera: Camera, background: Any) -> None:
         """What is drawn next beside the motion. Shapes as for `plugins.Renderer.draw`; the pose's jaw is not used."""
         self._driver.select()
-        if self.canvas.prepare(background, self._mouth, self._stream.handle):
-            self._recorder.forget()
+        self.canvas.prepare(background, self._mouth, self._stream.handle)
         self.canvas.write(pose, translation, camera, background)
 
     def run(self) -> None:
         """The frame of the inputs that were written. Waits for the GPU."""
         stream = self._stream.handle
+        self.frames += 1
         self._play("frame", self._work, stream)
         while self.canvas.overflowed():
-            self._recorder.forget()
             self._play("draw", self._draw, stream)
 
     def _play(self, key: str, work: Callable[[int], None], stream: int) -> None:
+        self._recorder.keep_for(self.canvas.version)
         self._recorder.play(key, work, stream)
         self._driver.synchronize(stream)
 
@@ -79,8 +82,13 @@ class WholeFrame:
         self._driver.synchronize(stream)
         return self.canvas.downloaded(out), self.canvas.device_picture()
 
-    def download(self) -> Picture:
-        """The newest picture, copied to the host now."""
+    def download(self, frame: int) -> Picture:
+        """The picture of the frame that was the `frame`-th, copied to the host now.
+
+        Raises ControlError if a later one has overwritten it.
+        """
+        if frame != self.frames:
+            raise ControlError("this frame's picture on the GPU was overwritten: read frame.rgb before the next step")
         self._driver.select()
         self.canvas.enqueue_download(self._stream.handle)
         self._driver.synchronize(self._stream.handle)

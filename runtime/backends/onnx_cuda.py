@@ -88,7 +88,7 @@ class OnnxCudaBackend(DeviceBackend):
         super().__init__("cuda", driver, kernels, reason)
         self._ort, self._stream = ort, Stream(driver)
 
-    def prepare(self, bundle: Bundle, name: str) -> Interface:
+    def prepare(self, bundle: Bundle, name: str, threads: int = 1) -> Interface:
         """The graph that was made for GPUs, else the bundle's own. Raises BundleError, BackendError."""
         path, self.info.precision = engine_source(bundle, name)
         return OnnxCudaGraph(self._ort, path, self.driver, self._stream)

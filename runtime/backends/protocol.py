@@ -68,8 +68,11 @@ class Backend(Protocol):
 
     info: BackendInfo
 
-    def prepare(self, bundle: Bundle, name: str) -> Interface:
-        """Loads a graph of the bundle ("audio" or "motion"), once for a model. Raises BundleError, BackendError."""
+    def prepare(self, bundle: Bundle, name: str, threads: int = 1) -> Interface:
+        """Loads a graph of the bundle ("audio" or "motion"), once for a model. Raises BundleError, BackendError.
+
+        threads: of the processor, for a graph that runs there.
+        """
 
     def bind(self, graph: Interface, states: Mapping[str, Float]) -> Bound:
         """Memory of one avatar for a graph that `prepare` returned. Raises BackendError."""
@@ -84,8 +87,8 @@ class CpuBackend:
     def __init__(self, reason: str) -> None:
         self.info = BackendInfo("cpu", reason)
 
-    def prepare(self, bundle: Bundle, name: str) -> Interface:
-        return Graph(bundle.file(f"{name}.onnx"))
+    def prepare(self, bundle: Bundle, name: str, threads: int = 1) -> Interface:
+        return Graph(bundle.file(f"{name}.onnx"), threads)
 
     def bind(self, graph: Interface, states: Mapping[str, Float]) -> Bound:
         if not isinstance(graph, Graph):

@@ -73,7 +73,7 @@ class TensorRTBackend(DeviceBackend):
         self.origins: dict[str, str] = {}
         """How each graph's engine was come by: "bundle", "cached", "built", "rebuilt: …"."""
 
-    def prepare(self, bundle: Bundle, name: str) -> Interface:
+    def prepare(self, bundle: Bundle, name: str, threads: int = 1) -> Interface:
         """The graph's engine. Raises BundleError, BackendError."""
         self.driver.select()
         path, self.info.precision = engine_source(bundle, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from .manifest import Manifest
 from .motion import MotionNetwork, check_motion
 from .speech import Speech
 from .tensors import AvatarTensors, read_avatar, read_cues
+
+_ENCODING_THREADS = 2  # products of ten tokens are too small to be worth more
 
 
 class Model:
@@ -53,6 +56,7 @@ class Model:
 
         device: "cpu"; "cuda" or "tensorrt" for a GPU, "cuda:1" for the second one; "auto" takes the best that works
         here, and `backend.reason` says why. threads: how many draw a picture on the CPU; 0 takes one for each core.
+        Of more than one, two encode audio.
         Raises BundleError, BackendError if the device that was asked for cannot be used, ControlError for a thread
         count out of range.
         """
@@ -62,7 +66,7 @@ class Model:
         manifest = bundle.manifest
         # Opening the sessions takes longest and frees the GIL.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            opened = pool.submit(open_backend, device, lambda backend: _prepare(backend, bundle))
+            opened = pool.submit(open_backend, device, lambda backend: _prepare(backend, bundle, threads))
             tensors = read_avatar(bundle.file("avatar.safetensors"), manifest)
             scene = build_scene(tensors, manifest)
             backend, graphs = opened.result()
@@ -100,10 +104,11 @@ class Model:
         return self._backend.renderer(self.scene, self.threads, width, height)
 
 
-def _prepare(backend: Backend, bundle: Bundle) -> tuple[Interface | None, Interface]:
+def _prepare(backend: Backend, bundle: Bundle, threads: int) -> tuple[Interface | None, Interface]:
     """The graphs of a bundle on a backend, loaded side by side."""
+    encoding = min(_ENCODING_THREADS, threads or len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(max_workers=2) as pool:
-        audio = None if bundle.manifest.audio is None else pool.submit(backend.prepare, bundle, "audio")
+        audio = None if bundle.manifest.audio is None else pool.submit(backend.prepare, bundle, "audio", encoding)
         motion = pool.submit(backend.prepare, bundle, "motion")
         return None if audio is None else audio.result(), motion.result()
 

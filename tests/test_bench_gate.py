@@ -198,6 +198,11 @@ def test_gate_passes_fails_by_name_and_says_when_the_machine_is_another(
         ["b.emotag", "--tolerance", "0.1"],
         ["b.emotag", "--gate", "a.json", "--tolerance", "-1"],
         ["b.emotag", "--seconds", "0"],
+        ["b.emotag", "--seconds", "nan"],
+        ["b.emotag", "--gate", "a.json", "--threads", "2"],
+        ["b.emotag", "--gate", "a.json", "--seconds", "2"],
+        ["b.emotag", "--write-baseline", "a.json", "--threads", "1"],
+        ["--synthetic", "base", "-o", "c.emotag", "--json", "a.json"],
     ],
 )
 def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,9 +73,12 @@ def profile(model: Model, seconds: float = 8.0, progress: Progress = lambda what
     progress("start-up and memory")
     fresh = measure_fresh(model.bundle.path, model.threads)
     progress("stages")
-    stages, kernels = _stages(model, frames)
+    alone = model if model.threads == 1 else Model.load(model.bundle.path, "cpu", threads=1)
+    stages, kernels = _stages(alone, frames)
     progress("sizes")
-    sizes = {side: _drawing(model, side, max(25, frames // 4)) for side in SIZES}
+    sizes = {side: _drawing(alone, side, max(25, frames // 4)) for side in SIZES}
+    progress("overhead")
+    overhead = None if model.manifest.audio is None else _overhead(alone, frames)
     about = {
         "name": model.manifest.name,
         "kind": model.manifest.checkpoint.get("kind", ""),
@@ -85,7 +88,7 @@ def profile(model: Model, seconds: float = 8.0, progress: Progress = lambda what
         "latency_ms": model.latency_ms,
     }
     speaks = {} if model.manifest.audio is None else _speaking(model, frames, progress)
-    return Profile(Machine.here(), about, model.threads, fresh, stages, kernels, sizes, **speaks)
+    return Profile(Machine.here(), about, model.threads, fresh, stages, kernels, sizes, overhead=overhead, **speaks)
 
 
 def _stages(model: Model, frames: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -106,8 +109,6 @@ def _speaking(model: Model, frames: int, progress: Progress) -> dict[str, Any]:
     progress("steps")
     result: dict[str, Any] = {"step": _steps(Avatar(model), sound)}
     result["pipelined_step"] = _steps(Avatar(model, pipelined=True), sound)
-    step = StepOverhead(Avatar(model))
-    result["overhead"] = Spread.of([step.step()[0] for _ in range(frames)][_WARM_UP:])
     progress("a whole sound")
     start = time.perf_counter()
     count = sum(1 for _ in Avatar(model).render(sound, progress=False))
@@ -115,6 +116,11 @@ def _speaking(model: Model, frames: int, progress: Progress) -> dict[str, Any]:
     progress("several avatars")
     result["avatars_fps"] = {count: _together(model, count, max(12, frames // 8)) for count in AVATARS}
     return result
+
+
+def _overhead(model: Model, frames: int) -> Spread:
+    step = StepOverhead(Avatar(model))
+    return Spread.of([step.step()[0] for _ in range(frames)][_WARM_UP:])
 
 
 def _steps(avatar: Avatar, sound: np.ndarray[Any, np.dtype[np.float32]]) -> Spread:

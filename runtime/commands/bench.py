@@ -17,6 +17,7 @@ from ..output import check_output, partial_name
 from .guard import guarded
 
 REGRESSION = 3
+SECONDS = 8.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundle", type=Path, nargs="?", help="the .emotag folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured as JSON")
-    parser.add_argument("--threads", type=int, default=0, help="threads that draw (default: one for each core)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of speech for each part (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of a frame (default: one for each core)")
+    parser.add_argument("--seconds", type=float, metavar="S", help=f"of speech for each part (default: {SECONDS:g})")
     gate = parser.add_argument_group("the gate")
     gate.add_argument("--gate", type=Path, metavar="FILE", help="exit with 3 if a stage costs more than this baseline")
     gate.add_argument("--write-baseline", type=Path, metavar="FILE", help="measure the baseline of this machine")
@@ -50,6 +51,9 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if options.synthetic is not None:
         if options.output is None or options.bundle is not None:
             parser.error("--synthetic takes -o FOLDER and no bundle")
+        for name in ("json", "threads", "seconds", "gate", "write_baseline", "tolerance"):
+            if getattr(options, name) is not None:
+                parser.error(f"--{name.replace('_', '-')} measures a bundle: write it with --synthetic first")
         return
     if options.bundle is None:
         parser.error("give a bundle, or --synthetic base -o base.emotag")
@@ -59,8 +63,12 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         parser.error("--gate and --write-baseline exclude each other")
     if options.tolerance is not None and (options.gate is None or not 0 < options.tolerance < 10):
         parser.error("--tolerance is a share such as 0.06, and belongs to --gate")
-    if not options.seconds > 0:
+    if options.seconds is not None and not 0 < options.seconds < float("inf"):
         parser.error("--seconds must be above 0")
+    if options.gate is not None or options.write_baseline is not None:
+        for name in ("threads", "seconds"):
+            if getattr(options, name) is not None:
+                parser.error(f"--{name} does not go with a gate: it compares one thread, for a fixed number of rounds")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -74,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
         return _write_baseline(options)
     from ..bench.profile import lines, profile
 
-    found = profile(Model.load(options.bundle, threads=options.threads), options.seconds, _say)
+    found = profile(Model.load(options.bundle, threads=options.threads or 0), options.seconds or SECONDS, _say)
     print("\n".join(lines(found)))
     _write_json(options.json, found.to_dict())
     return 0

@@ -30,32 +30,28 @@ def sources() -> list[Path]:
     return [*sorted(kernels.glob("*.cu")), *sorted(kernels.glob("*.cpp")), HERE / "fibers.cpp"]
 
 
-def command(out: Path, *flags: str) -> list[str]:
+def command(out: Path, files: list[Path], *flags: str) -> list[str]:
     """The compiler's command line."""
     compiler = os.environ.get("CXX", "g++")
     language = ["-std=c++17", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", f"-I{HERE}"]
-    return [compiler, *language, *flags, "-x", "c++", *map(str, sources()), "-o", str(out)]
+    return [compiler, *language, *flags, "-x", "c++", *map(str, files), "-o", str(out)]
 
 
 @cache
-def build(*flags: str) -> Path:
-    """Compiles the kernels unless the same sources were compiled before; returns the library's path."""
-    flags = flags or ("-O1", "-g")
-    headers = [
-        *HERE.rglob("*.h"),
-        *HERE.rglob("*.cuh"),
-        *(ROOT / "plugins").rglob("*.h"),
-        *(ROOT / "plugins").rglob("*.cuh"),
-    ]
-    digest = hashlib.sha256(" ".join(command(Path(), *flags)).encode())
-    for file in sorted({*sources(), *headers}):
+def build(*flags: str, kernels: tuple[Path, ...] = ()) -> Path:
+    """Compiles the kernels, or others, unless the same sources were compiled before; returns the library's path."""
+    flags = flags or ("-O1",)
+    files = [*kernels, HERE / "fibers.cpp"] if kernels else sources()
+    headers = [file for folder in (HERE, ROOT / "plugins") for end in ("*.h", "*.cuh") for file in folder.rglob(end)]
+    digest = hashlib.sha256(" ".join(command(Path(), files, *flags)).encode())
+    for file in sorted({*files, *headers}):
         digest.update(file.read_bytes())
     folder = ROOT / "build" / "cuda_host"
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"emotag_cuda_{digest.hexdigest()[:16]}.so"
     if not out.exists():
         partial = out.with_suffix(f".{os.getpid()}")
-        done = subprocess.run(command(partial, *flags), capture_output=True, text=True)
+        done = subprocess.run(command(partial, files, *flags), capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"the CUDA kernels do not compile for the host:\n{done.stderr}")
         partial.replace(out)

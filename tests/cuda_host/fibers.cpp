@@ -9,6 +9,7 @@
 #include "cuda_runtime.h"
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
@@ -177,6 +178,9 @@ void start_block(dim3 at, dim3 size) {
     fiber.state = State::kReady;
     fiber.index = i;
     fiber.turn = 0;
+#if defined(__SANITIZE_ADDRESS__)  // the last thread on this stack never returned from its first function
+    ASAN_UNPOISON_MEMORY_REGION(fiber.stack.get(), kStack);
+#endif
     prepare(fiber.context, fiber.stack.get(), entry);
   }
 }

@@ -65,7 +65,6 @@ _PRELUDE = """
         targets)))
   utt)
 (VOICE)
-(set! us_gain 0.5)
 (set! emotag_stretch (Parameter.get 'Duration_Stretch))
 (if (not (symbol-bound? 'UniSyn_module_hooks)) (set! UniSyn_module_hooks nil))
 (set! UniSyn_module_hooks
@@ -192,6 +191,8 @@ def speak_festival(
             with wave.open(f"{folder}/speech.wav") as file:
                 frequency = file.getframerate()
                 samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+            # Loud diphones overflow festival's 16 bits: what leaves at the top comes back in at the bottom.
+            samples = np.clip(np.unwrap(samples, discont=1.5, period=2), -1, 1).astype(np.float32)
             times = Path(folder, "times").read_text("latin-1")
     except BaseException:
         speaker.close()

@@ -45,14 +45,18 @@ class Probe:
     """An avatar taken apart. It draws with one thread, so that the caller's processor time is the whole cost."""
 
     def __init__(
-        self, model: Model, size: tuple[int, int] | None = None, extra: Callable[[str], None] | None = None
+        self,
+        model: Model,
+        size: tuple[int, int] | None = None,
+        extra: Callable[[str], None] | None = None,
+        isa: str = "auto",
     ) -> None:
         """size: width and height of the picture, default those of the bundle. extra: called at the end of each stage
-        with its name; what it costs counts as the stage's."""
+        with its name; what it costs counts as the stage's. isa: instruction set of the kernels."""
         manifest = model.manifest
         width, height = size or (manifest.width, manifest.height)
         self._model, self._background = model, manifest.background
-        self._painter = Painter(Renderer(model.scene, threads=1), manifest, model.cues, (width, height))
+        self._painter = Painter(Renderer(model.scene, threads=1, isa=isa), manifest, model.cues, (width, height))
         self._network = model.motion_network()
         self._speech = None if manifest.audio is None else model.speech(self._network)
         self._sound = babble(8).reshape(-1, FRAME_SAMPLES)

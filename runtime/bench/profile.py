@@ -114,7 +114,7 @@ def _speaking(model: Model, frames: int, progress: Progress) -> dict[str, Any]:
     count = sum(1 for _ in Avatar(model).render(sound, progress=False))
     result["render_fps"] = count / (time.perf_counter() - start)
     progress("several avatars")
-    result["avatars_fps"] = {count: _together(model, count, max(12, frames // 8)) for count in AVATARS}
+    result["avatars_fps"] = {count: together(model, count, max(12, frames // 8)) for count in AVATARS}
     return result
 
 
@@ -132,7 +132,7 @@ def _steps(avatar: Avatar, sound: np.ndarray[Any, np.dtype[np.float32]]) -> Spre
     return Spread.of(times[_WARM_UP:])
 
 
-def _together(model: Model, count: int, frames: int) -> float:
+def together(model: Model, count: int, frames: int) -> float:
     probes = [Probe(model) for _ in range(count)]
     threads = [Thread(target=lambda probe=probe: [probe.frame() for _ in range(frames)]) for probe in probes]
     start = time.perf_counter()

@@ -191,14 +191,28 @@ def speak_festival(
             with wave.open(f"{folder}/speech.wav") as file:
                 frequency = file.getframerate()
                 samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
-            # Loud diphones overflow festival's 16 bits: what leaves at the top comes back in at the bottom.
-            samples = np.clip(np.unwrap(samples, discont=1.5, period=2), -1, 1).astype(np.float32)
+            samples = _undo_overflow(samples, frequency)
             times = Path(folder, "times").read_text("latin-1")
     except BaseException:
         speaker.close()
         raise
     _SPEAKERS.give(name, speaker)
     return samples, frequency, _segments(voice.phones, _phone_ends(times, len(samples), frequency))
+
+
+def _undo_overflow(samples: npt.NDArray[np.float32], frequency: int) -> npt.NDArray[np.float32]:
+    """Loud diphones overflow festival's 16 bits: peaks that come back in at the other end are put to the limit."""
+    mended = samples.copy()
+    steps = np.diff(samples)
+    jumps = np.flatnonzero(np.abs(steps) > 1.0)
+    position = 0
+    while position < len(jumps) - 1:
+        out, back = jumps[position], jumps[position + 1]
+        if steps[out] * steps[back] < 0 and back - out <= 0.002 * frequency:
+            mended[out + 1 : back + 1] = -np.sign(steps[out])
+            position += 1
+        position += 1
+    return mended
 
 
 def _phone_ends(times: str, count: int, frequency: int) -> list[tuple[str, float]]:

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import torch
 import trainer_fixture as fixture
+from tiny import speech as speech_of
 
+from emotag import runtime
+from emotag.export import ExportOptions, write_bundle
 from emotag.runtime.errors import CheckpointError, ControlError, EmotagError, OutputError
 from emotag.training import checkpoint as checkpoints
 from emotag.training.checkpoint import load_checkpoint
@@ -210,6 +213,17 @@ def test_an_ablated_avatar_stays_ablated(place: Path, tmp_path: Path) -> None:
     config = avatar.motion.config
     assert (config.gate, config.residual, config.adain) == (False, False, False)
     assert avatar.info.notes == ("an ablation, trained without gate, residual, adain",)
+
+
+def test_an_adapted_avatar_is_exported_and_speaks(adapted: Path, tmp_path: Path) -> None:
+    speech = speech_of(4.0)
+    made = load_checkpoint(adapted)
+    assert "mouth.index" in made.avatar and made.info.expression_names == fixture.NAMES
+    write_bundle(made, tmp_path / "a.emotag", ExportOptions(speech=speech, speech_name="synthetic"))
+    avatar = runtime.Avatar(tmp_path / "a.emotag")
+    frames = [avatar.step(chunk) for chunk in speech[: 640 * 8].reshape(-1, 640)]
+    assert frames[-1].rgb.shape == (32, 32, 3) and frames[-1].rgb.min() < 200
+    assert 0 < float(np.ravel(frames[-1].gate)[0]) < 1
 
 
 def test_a_loss_that_is_no_number_stops_and_the_file_stays(place: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def launch(work: Callable[..., Result], devices: int, accelerator: str, *argumen
     threads = max(1, torch.get_num_threads() // devices)
     previous = {number: signal.signal(number, _pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        result: Result = fabric.launch(_enter, work, threads, *arguments)
+        result: Result = fabric.launch(_Task(work, threads, arguments))
     except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
         raise BackendError(f"a training process stopped: {str(error).strip().splitlines()[-1]}") from error
     finally:
@@ -110,9 +110,15 @@ def _check(devices: int, accelerator: str) -> None:
         )
 
 
-def _enter(fabric: Any, work: Callable[..., Result], threads: int, *arguments: Any) -> Result:
-    torch.set_num_threads(threads)
-    return work(Processes(fabric.global_rank, fabric.world_size, fabric.device, fabric), *arguments)
+class _Task:
+    """What a process does; an object, because Fabric looks into arguments and refuses frozen dataclasses there."""
+
+    def __init__(self, work: Callable[..., Any], threads: int, arguments: tuple[Any, ...]) -> None:
+        self.work, self.threads, self.arguments = work, threads, arguments
+
+    def __call__(self, fabric: Any) -> Any:
+        torch.set_num_threads(self.threads)
+        return self.work(Processes(fabric.global_rank, fabric.world_size, fabric.device, fabric), *self.arguments)
 
 
 def _pass_on(number: int, _: FrameType | None) -> None:

@@ -164,8 +164,8 @@ class Run:
             predicted = person.track.predict(self.networks.motion, slice(row, row + 1))
             tracked = person.track.tracked(slice(row, row + 1))
         geometry = config.geometry and subject.scene.pictures[index].depth_path is not None
-        output = self.draw(person, index, predicted, phase.driven, geometry, background)
-        target = subject.target(index, background, geometry)
+        output = self.draw(person, index, predicted, phase.driven, geometry, background, crop=True)
+        target = subject.target(index, background, geometry, crop=True)
         loss, terms = total(self.weights, output, target, predicted, tracked)
         torch.autograd.backward(loss)
         return terms
@@ -178,12 +178,16 @@ class Run:
         driven: float,
         geometry: bool = False,
         background: Tensor | None = None,
+        crop: bool = False,
     ) -> RenderOutput:
-        """Picture `index` of a person: the still cloud, what the network says of it, or a mixture by `driven`."""
+        """Picture `index` of a person: the still cloud, what the network says of it, or a mixture by `driven`.
+
+        `crop`: only the box around the head.
+        """
         subject, motion = _subject(person), self.networks.motion
         still = subject.controls(index) if self.config.still == "tracked" else subject.still(index)
         if predicted is None:
-            return subject.render(index, still, geometry, background)
+            return subject.render(index, still, geometry, background, crop)
         jaw = still.pose[2] - subject.rest_jaw
         expression = torch.lerp(still.expression, predicted.expression[0], driven)
         mouth = None
@@ -194,7 +198,7 @@ class Run:
                 return head(points, heard)  # type: ignore[no-any-return]
 
         moved = subject.driven(index, expression, torch.lerp(jaw, predicted.jaw[0], driven), mouth)
-        return subject.render(index, moved, geometry, background)
+        return subject.render(index, moved, geometry, background, crop)
 
     def _count(self, person: Person, before: Statistics | None) -> None:
         """Densification's statistics of a step, of all processes."""

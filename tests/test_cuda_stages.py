@@ -133,4 +133,5 @@ def test_stages_one_by_one_make_the_frame(scene: plugins.Scene) -> None:
     whole.run()
     for stage in (Stages.SKIN, Stages.MOUTH, Stages.PROJECT, Stages.SORT, Stages.BLEND):
         parts.run(stage)
+        parts.run(stage)  # and each may run again on what it was given
     assert (whole.picture == parts.picture).all()

@@ -130,7 +130,7 @@ class Status:
     @classmethod
     def read(cls, memory: bytes | bytearray | memoryview | npt.NDArray[np.uint8]) -> Status:
         """From the `STATUS_BYTES` bytes that were copied back."""
-        raw = StatusStruct.from_buffer_copy(memory)
+        raw = StatusStruct.from_buffer_copy(bytes(memory))
         return cls(raw.pairs, raw.capacity, bool(raw.overflow), raw.frames)
 
 

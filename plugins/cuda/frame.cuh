@@ -46,7 +46,8 @@ struct Workspace {
   uchar4* rects;         // [B][places]: x0 y0 x1 y1 in tiles, inclusive
   uint64_t* masks;       // [B][places]: which tiles of the rectangle, row by row, if they are at most kMaxMask
   uint32_t* counts;      // [B][places]: tiles
-  uint32_t* block_sums;  // [B·places / kPlaces]: pairs of a block of Gaussians, then where they begin
+  uint32_t* block_sums;  // [B·places / kPlaces]: pairs of a block of Gaussians
+  uint32_t* block_begin; // [B·places / kPlaces]: where they begin in the lists
   State* state;
   uint64_t* keys[2];     // [capacity]: picture and tile, then depth
   uint32_t* values[2];   // [capacity]: record number

@@ -18,7 +18,7 @@ thread_local char last_error[512] = "";
 // Where everything is in the workspace, in bytes.
 enum Region {
   kCoefficients, kTransforms, kMouthAudio, kVertices, kMovedRegion, kRecords, kDepths, kRects, kMasks, kCounts, kBlockSums,
-  kState, kKeys0, kKeys1, kValues0, kValues1, kTileBegin, kSortRoom, kRegions
+  kBlockBegin, kState, kKeys0, kKeys1, kValues0, kValues1, kTileBegin, kSortRoom, kRegions
 };
 
 }  // namespace
@@ -118,7 +118,7 @@ int lay_out_workspace(EmotagCudaPlan* p) {
   const size_t bytes[kRegions] = {
       avatars * (h.expressions + emotag::constants::kPoseFeatures) * 4, avatars * joints * 12 * 4, avatars * hidden * 4,
       avatars * h.vertices * 16, avatars * padded_mouth(h) * kMoved * 4, places * 32, places * 4, places * 4, places * 8,
-      places * 4, places / kPlaces * 4, sizeof(State), pairs * 8, pairs * 8, pairs * 4, pairs * 4,
+      places * 4, places / kPlaces * 4, places / kPlaces * 4, sizeof(State), pairs * 8, pairs * 8, pairs * 4, pairs * 4,
       (p->all_tiles() + 1) * 4, room};
   p->total = 0;
   for (int k = 0; k < kRegions; ++k) {
@@ -139,7 +139,8 @@ Workspace workspace_of(const EmotagCudaPlan& p) {
           device_pointer<float4>(at(kMovedRegion)), device_pointer<float4>(at(kRecords)),
           device_pointer<uint32_t>(at(kDepths)), device_pointer<uchar4>(at(kRects)),
           device_pointer<uint64_t>(at(kMasks)), device_pointer<uint32_t>(at(kCounts)),
-          device_pointer<uint32_t>(at(kBlockSums)), device_pointer<State>(at(kState)),
+          device_pointer<uint32_t>(at(kBlockSums)), device_pointer<uint32_t>(at(kBlockBegin)),
+          device_pointer<State>(at(kState)),
           {device_pointer<uint64_t>(at(kKeys0)), device_pointer<uint64_t>(at(kKeys1))},
           {device_pointer<uint32_t>(at(kValues0)), device_pointer<uint32_t>(at(kValues1))},
           device_pointer<uint32_t>(at(kTileBegin)), device_pointer<void>(at(kSortRoom))};

@@ -10,38 +10,52 @@ using namespace constants;
 
 constexpr float kSlack = 0.02f;  // pixels that an ellipse is taken to be wider, against rounding
 
+// Coefficients of one Gaussian above the zeroth, read as whole chunks: neighbouring threads share lines, and the
+// unrolled sums then take halves out of registers.
+template <int Degree>
 struct ShReader {
-  const uint4* chunk;
-  int places;
+  static constexpr int kHalves = (sh_coefficients(Degree) - 1) * 3, kChunks = (kHalves + 7) / 8;
+  uint4 chunks[kChunks];
 
-  // Coefficients k ≥ 1 of one channel.
+  __device__ ShReader(const uint4* from, int places) {
+    for (int k = 0; k < kChunks; ++k) chunks[k] = from[static_cast<size_t>(k) * places];
+  }
+
+  // Coefficient k ≥ 1 of one channel.
   __device__ float at(int k, int channel) const {
-    const int i = (k - 1) * 3 + channel;
-    const __half2* pair = reinterpret_cast<const __half2*>(chunk + (i / 8) * static_cast<size_t>(places)) + i % 8 / 2;
-    const float2 both = __half22float2(*pair);
+    const int i = (k - 1) * 3 + channel, word = i % 8 / 2;
+    const uint4& c = chunks[i / 8];
+    const unsigned bits = word == 0 ? c.x : word == 1 ? c.y : word == 2 ? c.z : c.w;
+    const float2 both = __half22float2(*reinterpret_cast<const __half2*>(&bits));
     return i % 2 == 0 ? both.x : both.y;
   }
 };
 
 template <int Degree>
-__device__ void colour_at(const ShReader& sh, const float* dc, const Vec3<float>& direction, float* colour) {
-  float basis[sh_coefficients(kMaxShDegree)];
-  if constexpr (Degree > 0) sh_basis<Degree>(direction, basis);
-  for (int c = 0; c < 3; ++c) colour[c] = sh_colour<Degree>(dc[c], basis, [&](int k) { return sh.at(k, c); });
+__device__ void colour_at(const uint4* from, int places, const float* dc, const Vec3<float>& direction, float* colour) {
+  if constexpr (Degree == 0) {
+    for (int c = 0; c < 3; ++c) colour[c] = sh_colour<0>(dc[c], &dc[c], [](int) { return 0.0f; });
+  } else {
+    const ShReader<Degree> sh(from, places);
+    float basis[sh_coefficients(Degree)];
+    sh_basis<Degree>(direction, basis);
+    for (int c = 0; c < 3; ++c) colour[c] = sh_colour<Degree>(dc[c], basis, [&](int k) { return sh.at(k, c); });
+  }
 }
 
 // Colour as seen from the camera; mean is in its coordinates.
 __device__ void colour_of(const Job& job, int place, const float* dc, const Vec3<float>& mean, const float* view,
                           float* colour) {
-  const ShReader sh = {job.scene.array<uint4>(kSh) + place, job.scene.header.places};
+  const uint4* const from = job.scene.array<uint4>(kSh) + place;
+  const int places = job.scene.header.places;
   const Vec3<float> d = mean * rsqrt(max(dot(mean, mean), kTiny));
   const float back[9] = {view[0], view[4], view[8], view[1], view[5], view[9], view[2], view[6], view[10]};
   const Vec3<float> direction = rotate(back, d);
   switch (job.scene.header.degree) {  // the same for all threads
-    case 0: return colour_at<0>(sh, dc, direction, colour);
-    case 1: return colour_at<1>(sh, dc, direction, colour);
-    case 2: return colour_at<2>(sh, dc, direction, colour);
-    default: return colour_at<3>(sh, dc, direction, colour);
+    case 0: return colour_at<0>(from, places, dc, direction, colour);
+    case 1: return colour_at<1>(from, places, dc, direction, colour);
+    case 2: return colour_at<2>(from, places, dc, direction, colour);
+    default: return colour_at<3>(from, places, dc, direction, colour);
   }
 }
 

@@ -13,7 +13,7 @@ constexpr int kScanThreads = 1024;
 
 // Inclusive sum over the block; every thread of it calls. `room` has a slot for each warp.
 template <class T>
-__device__ T block_sum_up_to(T value, T* room, int threads) {
+__device__ T block_sum_up_to(T value, T* room) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (int step = 1; step < 32; step *= 2) {
     const T before = __shfl_up_sync(kFullWarp, value, step);
@@ -23,7 +23,6 @@ __device__ T block_sum_up_to(T value, T* room, int threads) {
   __syncthreads();
   for (int w = 0; w < warp; ++w) value += room[w];
   __syncthreads();
-  static_cast<void>(threads);
   return value;
 }
 
@@ -37,8 +36,8 @@ __global__ void __launch_bounds__(kScanThreads) place_blocks(Job job, int blocks
   for (int first = 0; first < blocks; first += kScanThreads) {
     const int i = first + t;
     const unsigned long long mine = i < blocks ? job.work.block_sums[i] : 0;
-    const unsigned long long begin = carried, end = begin + block_sum_up_to(mine, room, kScanThreads);
-    if (i < blocks) job.work.block_sums[i] = static_cast<uint32_t>(end - mine);  // of no meaning after an overflow
+    const unsigned long long begin = carried, end = begin + block_sum_up_to(mine, room);
+    if (i < blocks) job.work.block_begin[i] = static_cast<uint32_t>(end - mine);  // of no meaning after an overflow
     __syncthreads();
     if (t == kScanThreads - 1) carried = end;
     __syncthreads();
@@ -73,10 +72,10 @@ __global__ void __launch_bounds__(kPlaces) list_pairs(Job job) {
   const int place = blockIdx.x * kPlaces + threadIdx.x, avatar = blockIdx.y;
   const size_t at = static_cast<size_t>(avatar) * job.scene.header.places + place;
   const uint32_t count = job.work.counts[at];
-  const uint32_t end = block_sum_up_to(count, room, kPlaces);
+  const uint32_t end = block_sum_up_to(count, room);
   const State state = *job.work.state;
   if (!state.overflow && count > 0)
-    write_pairs(job, avatar, at, job.work.block_sums[static_cast<size_t>(avatar) * gridDim.x + blockIdx.x] + end - count);
+    write_pairs(job, avatar, at, job.work.block_begin[static_cast<size_t>(avatar) * gridDim.x + blockIdx.x] + end - count);
   const uint64_t behind = static_cast<uint64_t>(job.avatars) * job.tiles << kDepthBits;
   const uint64_t threads = static_cast<uint64_t>(gridDim.x) * gridDim.y * kPlaces;
   for (uint64_t i = state.pairs + at; i < job.capacity; i += threads) {

@@ -179,6 +179,6 @@ def test_a_missing_voice_names_its_package(monkeypatch: pytest.MonkeyPatch) -> N
 def test_overflown_peaks_are_put_to_the_limit() -> None:
     loud = np.array([0.2, 0.9, -0.9, -0.8, 0.95, 0.4, -0.4, -0.95, 0.99, -0.9, 0.0], np.float32)
     mended = festival_module._undo_overflow(loud, 16000)
-    np.testing.assert_array_equal(mended, np.float32([0.2, 0.9, 1, 1, 0.95, 0.4, -0.4, -0.95, -1, -0.9, 0]))
+    np.testing.assert_array_equal(mended, np.array([0.2, 0.9, 1, 1, 0.95, 0.4, -0.4, -0.95, -1, -0.9, 0], np.float32))
     click = np.array([0.0] * 50 + [0.8, -0.8] + [-0.5] * 50, np.float32)
     np.testing.assert_array_equal(festival_module._undo_overflow(click, 16000), click)

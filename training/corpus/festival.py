@@ -190,8 +190,8 @@ def speak_festival(
                 raise SpeechError(f"festival voice {name!r} failed on {text!r}: {said[-300:]}")
             with wave.open(f"{folder}/speech.wav") as file:
                 frequency = file.getframerate()
-                samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
-            samples = _undo_overflow(samples, frequency)
+                sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
+            samples = _undo_overflow(sound / np.float32(32768), frequency)
             times = Path(folder, "times").read_text("latin-1")
     except BaseException:
         speaker.close()

@@ -87,7 +87,8 @@ def learn(
     clips = training_clips(names, recipe, cache, progress)
     snapshot = _snapshot(work, "encoder", recipe)
     encoder, _ = train_encoder(clips, lip_channels(clips, names), recipe.encoder, progress, snapshot=snapshot)
-    clips = join(clips, load_clips(recipe.recorded, names, cache, progress))
+    recorded = load_clips(recipe.recorded, names, cache, progress)
+    clips = join(clips, recorded, recorded)  # twice: they are what real speech is most like
     snapshot = _snapshot(work, "refined", recipe)
     encoder, _ = train_encoder(clips, lip_channels(clips, names), recipe.refine, progress, encoder, snapshot)
     return learn_motion(head, encoder, clips, recipe, progress, work)

@@ -1,0 +1,49 @@
+"""`emotag-train speech`: from nothing to a file that training goes on from, small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emotag.training.command import main
+from emotag.training.demo import load_learned
+
+SMALL = "--clips 2 --recorded 1 --encoder-steps 2 --refine-steps 1 --motion-steps 2 --judge 0 --threads 1".split()
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["speech", "-o", str(tmp_path / "file" / "learned.pt"), *SMALL]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_counts_below_one_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["speech", "-o", str(tmp_path / "learned.pt"), "--clips", "0"]) == 1
+    assert "--clips is 0" in capsys.readouterr().err
+
+
+def test_it_learns_and_a_second_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from dataclasses import replace
+
+    from emotag.training.commands import speech
+    from emotag.training.corpus import FLITE
+
+    # festival is not on every machine: flite's voices stand in, the stages are the same.
+    recipe = speech._RECIPE
+    small = replace(
+        recipe,
+        corpus=replace(recipe.corpus, frames=100),
+        recorded=replace(recipe.recorded, frames=100, voices=FLITE),
+        silent=1,
+        encoder=replace(recipe.encoder, batch=1),
+        refine=replace(recipe.refine, batch=1),
+        motion=replace(recipe.motion, batch=1, hearings=1),
+    )
+    monkeypatch.setattr(speech, "_RECIPE", small)
+    arguments = ["speech", "-o", str(tmp_path / "learned.pt"), "--corpus", str(tmp_path / "corpus"), *SMALL]
+    assert main(arguments) == 0
+    first = load_learned(tmp_path / "learned.pt").motion.state_dict()
+    assert main(arguments) == 0
+    again = load_learned(tmp_path / "learned.pt").motion.state_dict()
+    assert all((first[name] == again[name]).all() for name in first)

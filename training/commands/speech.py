@@ -1,0 +1,79 @@
+"""`emotag-train speech`: hear and move, learned from synthesised speech without pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ...runtime.errors import ControlError
+from ..demo.assemble import HEAD
+from ..demo.learn import Recipe, evaluate, learn
+from ..head import HeadModel
+from ..trainer.job import check_writable
+
+HELP = "Learn an audio encoder and a motion network from synthesised speech, without pictures: where pretrain starts."
+_RECIPE = Recipe()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="for `pretrain --start`")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="a run cut off goes on from here (default: FILE.work)")
+    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"), metavar="DIR", help="cache of the speech")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
+    parser.add_argument(
+        "--judge", type=int, default=50, metavar="N", help="clips of unheard voices to measure on; 0: none"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured")
+    how = parser.add_argument_group("how much")
+    counts = {
+        "clips": _RECIPE.corpus.count, "recorded": _RECIPE.recorded.count, "encoder-steps": _RECIPE.encoder.steps,
+        "refine-steps": _RECIPE.refine.steps, "motion-steps": _RECIPE.motion.steps,
+    }  # fmt: skip
+    for name, count in counts.items():
+        how.add_argument(f"--{name}", type=int, default=count, metavar="N", help="default: %(default)s")
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 when the file is written."""
+    check_writable(options.output)
+    recipe = recipe_of(options)
+    torch.set_num_threads(max(options.threads, 1))
+    head = HeadModel.load(HEAD)
+    work = options.work or options.output.with_name(f"{options.output.name}.work")
+    with tqdm(total=1.0, disable=None, file=sys.stderr, bar_format="{desc} {percentage:3.0f}%|{bar}|") as bar:
+
+        def progress(said: str, share: float) -> None:
+            bar.set_description_str(said, refresh=False)
+            bar.n = min(share, 1.0)
+            bar.refresh()
+
+        learned = learn(head, recipe, options.corpus, progress, work)
+    learned.save(options.output)
+    if options.judge:
+        numbers = evaluate(head, learned.encoder, learned.motion, learned.identity, options.corpus, options.judge)
+        print("\n".join(numbers.lines()))
+        if options.json is not None:
+            options.json.write_text(json.dumps(numbers.to_dict(), indent=1) + "\n")
+    print(options.output)
+    return 0
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """The command line as a recipe. Raises `ControlError` for counts below 1."""
+    for name in ("clips", "recorded", "encoder_steps", "refine_steps", "motion_steps"):
+        if getattr(options, name) < 1:
+            raise ControlError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more")
+    return replace(
+        _RECIPE,
+        corpus=replace(_RECIPE.corpus, count=options.clips),
+        recorded=replace(_RECIPE.recorded, count=options.recorded),
+        encoder=replace(_RECIPE.encoder, steps=options.encoder_steps),
+        refine=replace(_RECIPE.refine, steps=options.refine_steps),
+        motion=replace(_RECIPE.motion, steps=options.motion_steps),
+    )

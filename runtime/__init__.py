@@ -1,6 +1,7 @@
 """Streaming avatar runtime: numpy, ONNX Runtime and the kernels; never torch."""
 
 from .avatar import Avatar
+from .emotion import Emotion
 from .errors import (
     AudioError,
     BackendError,
@@ -11,11 +12,15 @@ from .errors import (
     ExportError,
     OutputError,
 )
+from .feeling import FrameEmotion
 from .frame import Frame
+from .head import HeadPose
+from .idle import Idle
 from .model import Model
 from .motion import Motion
 from .output import write_video
 from .stats import StageStats, Stats
+from .view import View
 
 __all__ = [
     "AudioError",
@@ -25,12 +30,17 @@ __all__ = [
     "CheckpointError",
     "ControlError",
     "EmotagError",
+    "Emotion",
     "ExportError",
     "Frame",
+    "FrameEmotion",
+    "HeadPose",
+    "Idle",
     "Model",
     "Motion",
     "OutputError",
     "StageStats",
     "Stats",
+    "View",
     "write_video",
 ]

@@ -74,6 +74,7 @@ class Ahead(Generic[_Item]):
             self._made.put(error)
         finally:
             self._items.close()
+            self._made.put(StopIteration())  # who waits while another thread closes must wake
 
 
 class OneAhead(Generic[_Item]):
@@ -94,6 +95,11 @@ class OneAhead(Generic[_Item]):
         """Begins on a copy of `samples`; returns what the samples before them became, None the first time."""
         before, self._pending = self._pending, self._begin(samples.copy())
         return None if before is None else before.result()
+
+    @property
+    def busy(self) -> bool:
+        """Whether samples were taken whose item has not been handed out."""
+        return self._pending is not None
 
     def clear(self) -> None:
         """Waits for what is under way, and drops it."""

@@ -89,6 +89,11 @@ class AudioQueue:
         """Nothing waits here, neither samples nor the tail of a resampler."""
         return not self._count and self._resampler is None
 
+    @property
+    def frames(self) -> int:
+        """Whole frames that wait."""
+        return self._count // FRAME_SAMPLES
+
     def put(self, samples: Samples, rate: int = SAMPLE_RATE) -> None:
         """Appends checked samples; they are copied. A change of rate first ends the audio at the old rate."""
         if rate != self._rate:

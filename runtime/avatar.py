@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..plugins import Camera
+from .acting import Scene
 from .ahead import Ahead, OneAhead
 from .audio import AudioQueue, Samples, check_rate, check_samples, to_float
-from .backends import BackendInfo, DeviceRenderer, is_device_buffer, whole_frame
-from .drawing import Background, Painter, Picture, check_background, check_size
+from .backends import BackendInfo, DeviceRenderer, WholeFrame, is_device_buffer, whole_frame
+from .controls import Controls
+from .drawing import Picture, check_size
 from .errors import BundleError, ControlError
 from .frame import DeviceOnlyFrame, Frame, split_alpha
 from .graphs import Float
@@ -21,14 +23,17 @@ from .manifest import FRAME_SAMPLES, SAMPLE_RATE
 from .model import Model
 from .motion import Motion
 from .sound import Sound, with_progress
-from .speech import Closing, Heard
+from .speech import Heard
 from .stats import StageClock, Stats
+from .turn import Turn
 
 _SILENCE = np.zeros(FRAME_SAMPLES, np.float32)
 
 
-class Avatar:
-    """A talking head. Not for use by two threads at once; several avatars on one `Model` may run side by side.
+class Avatar(Controls):
+    """A talking head. Several avatars on one `Model` may run side by side.
+
+    Frames are for one thread to take; controls, `interrupt`, `flush` and `reset` are for any thread, at any moment.
 
     A frame's picture needs d frames of look-ahead (`latency_ms`). The first d frames show the rest pose with
     silence and have negative indices; from then on `frame.audio` is what belongs to `frame.rgb`.
@@ -51,24 +56,18 @@ class Avatar:
         device and threads are those of `Model.load`, and used only with a folder.
         Raises BundleError, BackendError, ControlError.
         """
-        self._model = model if isinstance(model, Model) else Model.load(model, device, threads)
-        manifest = self._model.manifest
+        loaded = model if isinstance(model, Model) else Model.load(model, device, threads)
+        manifest = loaded.manifest
         size = check_size(manifest.width if width is None else width, manifest.height if height is None else height)
-        self._painter = Painter(self._model.renderer(*size), manifest, self._model.cues, size)
-        self._network = self._model.motion_network()
-        self._speech = self._model.speech(self._network)
-        self._closing = Closing(self._network.rest)
+        super().__init__(loaded, size)
+        self._speech = loaded.speech(self._network)
         self._queue = AudioQueue()
         self._samples = np.zeros(FRAME_SAMPLES, np.float32)
-        self._background: Background = manifest.background
-        self._camera: Camera | None = None
         self._clock = StageClock()
-        self._shown: Motion = self._network.rest
         self._pipeline = OneAhead(self._speech.encode) if pipelined else None
-        encoder, renderer = self._speech.encoder, self._painter.renderer
-        bound = None if encoder is None else encoder.bound
-        self._whole = None if pipelined else whole_frame(bound, self._network.bound, renderer)
+        self._whole = self._in_one_go()
         self._rendering: Ahead[Heard] | None = None
+        self._turn = Turn()
         self._index = -self._delay
 
     # What it is
@@ -89,16 +88,6 @@ class Avatar:
         return 40 * self._delay
 
     @property
-    def width(self) -> int:
-        """Of the picture, in pixels."""
-        return self._painter.width
-
-    @property
-    def height(self) -> int:
-        """Of the picture, in pixels."""
-        return self._painter.height
-
-    @property
     def expression_names(self) -> tuple[str, ...]:
         """Names of the expression coefficients; empty if the head has none."""
         return self._model.manifest.expression_names
@@ -107,37 +96,11 @@ class Avatar:
         """Times of each stage over the newest frames."""
         return self._clock.stats()
 
-    # What can be set at any time
-
-    @property
-    def background(self) -> Background:
-        """Three numbers 0…1, an image uint8 [height, width, 3], or None for transparent (`Frame.alpha`)."""
-        return self._background
-
-    @background.setter
-    def background(self, value: Any) -> None:
-        self._background = check_background(value, self.width, self.height)
-
-    @property
-    def camera(self) -> Camera | None:
-        """The camera that looks; None is the recorded one, which moves with the cues."""
-        return self._camera
-
-    @camera.setter
-    def camera(self, value: Camera | None) -> None:
-        if value is not None:
-            if not isinstance(value, Camera):
-                raise ControlError(f"camera is {type(value).__name__}: set an emotag.plugins.Camera, or None")
-            if (value.width, value.height) != (self.width, self.height):
-                raise ControlError(
-                    f"camera is {value.width}x{value.height}, the avatar {self.width}x{self.height}: "
-                    "make the camera of that size, or the avatar with width= and height="
-                )
-        self._camera = value
-
     def camera_at(self, index: int) -> Camera:
-        """The camera that frame `index` is seen by: the one that was set, or its cue's."""
-        return self._camera or self._painter.cue_camera(self._model.cues.at(index))
+        """The camera that frame `index` is seen by: the one that was set, or its cue's, turned as `camera` says."""
+        row = self._model.cues.at(index)
+        pivot = self._acting.pivot + self._model.cues.cues.translation[row]
+        return self._view.of(self._painter.cue_camera(row), pivot)
 
     # Audio in, frames out
 
@@ -149,17 +112,18 @@ class Avatar:
         Audio that `push` left waiting comes first. Raises AudioError, and the avatar is as before; ControlError while
         a `render` is not finished.
         """
-        self._check_listens()
-        samples = check_samples(samples, FRAME_SAMPLES)
-        if out is not None:
-            self._check_out(out)
-        start = perf_counter()
-        if self._queue.idle:
-            to_float(samples, self._samples)
-        else:
-            self._queue.put(samples)
-            self._queue.take(self._samples)
-        return self._frame(start, out)
+        with self._lock:
+            self._check_listens()
+            samples = check_samples(samples, FRAME_SAMPLES)
+            if out is not None:
+                self._check_out(out)
+            start = perf_counter()
+            if self._queue.idle:
+                to_float(samples, self._samples)
+            else:
+                self._queue.put(samples)
+                self._queue.take(self._samples)
+            return self._frame(start, out)
 
     def push(self, samples: Samples, sample_rate: int = SAMPLE_RATE) -> Iterator[Frame]:
         """Takes mono audio of any length and rate; yields the frames that became ready, the same as repeated `step`.
@@ -168,38 +132,44 @@ class Avatar:
         waits for the next call. `interrupt` ends the iteration. Raises AudioError, and the avatar is as before;
         ControlError while a `render` is not finished.
         """
-        self._check_listens()
         rate = check_rate(sample_rate)
-        self._queue.put(check_samples(samples), rate)
-        return self._ready()
+        with self._lock:
+            self._check_listens()
+            self._queue.put(check_samples(samples), rate)
+            return self._ready(self._turn)
 
     def flush(self) -> Iterator[Frame]:
         """Ends an utterance: silence fills its last frame and the look-ahead; yields the frames up to its last.
 
-        The stream goes on: the silence has been heard, indices count on, and the frames of the silence itself
-        come out with the next audio.
+        That one has `end_of_speech`, whoever takes it; an utterance has exactly one such frame. The stream goes on: the
+        silence has been heard, indices count on, and the frames of the silence itself come out with the next audio.
+        Nothing happens if nothing was heard since the last flush.
         """
-        self._check_listens()
-        silence = np.zeros(FRAME_SAMPLES * self._delay, np.float32)
-        self._queue.finish()
-        if len(silence):
-            self._queue.put(silence)
-        return (frame for frame in self._ready() if frame.index >= 0)
+        with self._lock:
+            self._check_listens()
+            self._queue.finish()
+            if self._turn.end(self._heard, self._queue.frames, self._delay):
+                silence = np.zeros(FRAME_SAMPLES * max(self._delay, self._turn.missing), np.float32)
+                if len(silence):
+                    self._queue.put(silence)
+            return (frame for frame in self._ready(self._turn) if frame.index >= 0)
 
     def interrupt(self) -> None:
-        """Drops all audio that is not yet shown and closes the mouth within 120 ms; what comes next is a new utterance.
+        """Drops all audio that is not yet shown and shuts the mouth in 120 ms; what comes next is a new utterance.
 
-        Indices count on. The next d frames are silent. A `render` that is not finished ends.
+        Indices and the head's motion go on, feeling and blinks too. The next d frames are silent. Iterations of `push`,
+        `flush` and `render` that are not finished end.
         """
-        self._forget()
-        self._closing.begin(self._shown)
+        with self._lock:
+            self._forget()
+            self._acting.interrupt()
 
     def reset(self) -> None:
-        """As just made, except for background, camera and statistics. A `render` that is not finished ends."""
-        self._forget()
-        self._closing.cancel()
-        self._shown = self._network.rest
-        self._index = -self._delay
+        """As just made, except for controls and statistics. Iterations that are not finished end."""
+        with self._lock:
+            self._forget()
+            self._acting.reset()
+            self._index = -self._delay
 
     def render(
         self,
@@ -229,113 +199,179 @@ class Avatar:
         windows = self._model.cues.cues.windows()
         return with_progress(self._cued(windows), len(self._model.cues.cues), progress)
 
-    def _ready(self) -> Iterator[Frame]:
+    def _ready(self, turn: Turn) -> Iterator[Frame]:
         while True:
-            start = perf_counter()
-            if not self._queue.take(self._samples):
-                return
-            yield self._frame(start, None)
+            with self._lock:
+                start = perf_counter()
+                if turn is not self._turn or not self._queue.take(self._samples):
+                    return
+                frame = self._frame(start, None)
+            yield frame
 
     def _render(self, sound: Sound) -> Iterator[Frame]:
-        self.reset()
-        heard = self._rendering = Ahead(self._speech.listen(sound))
-        try:
+        with self._lock:
+            self.reset()
+            heard = self._rendering = Ahead(self._speech.listen(sound))
             self._index = -self._model.manifest.lookahead_frames
+        try:
             start = perf_counter()
             for item in heard:
-                self._speech.take(item)
-                if self._index < 0:
-                    self._move()
-                    self._index += 1
-                    continue
-                yield self._due(start, item.seconds)
-                if self._rendering is not heard:
-                    return  # interrupted, reset, or another render began
+                with self._lock:
+                    if self._rendering is not heard:
+                        return  # interrupted, reset, or another render began
+                    self._speech.take(item)
+                    if self._index < 0:
+                        self._move(self._scene())
+                        self._index += 1
+                        continue
+                    frame = self._due(start, item.seconds, last=item.last)
+                yield frame
                 start = perf_counter()
         finally:
             heard.close()
-            if self._rendering is heard:
-                self.reset()
+            with self._lock:
+                if self._rendering is heard:
+                    self.reset()
 
     def _cued(self, windows: Iterator[Float]) -> Iterator[Frame]:
-        aus, newest = self._model.cues.cues.aus, self._model.manifest.motion.smooth_future
+        count, newest = len(self._model.cues.cues), self._model.manifest.motion.smooth_future
         self.reset()
         try:
-            for frame in range(-newest, len(aus)):
-                start = perf_counter()
-                motion = self._network.recorded(next(windows, None), aus[max(frame, 0)])
-                if frame >= 0:
+            for frame in range(-newest, count):
+                with self._lock:
+                    start = perf_counter()
+                    scene = self._acting.recall(max(frame, 0))
+                    said = self._network.recorded(next(windows, None), scene.aus)
+                    if frame < 0:
+                        continue
                     self._index = frame
-                    yield self._draw(frame, motion, _SILENCE.copy(), None, start, start, 0.0)
+                    motion = self._acting.replay(scene, said)
+                    drawn = self._draw(scene, motion, _SILENCE.copy(), None, start, start, 0.0, False)
+                yield drawn
         finally:
             self.reset()
 
     def _frame(self, start: float, out: Picture | None) -> Frame:
         """The frame that is due once `self._samples` are heard; if pipelined, once those before them are."""
         if self._pipeline is None:
-            frame = self._at_once(start, out)
+            self._speech.weigh(self._samples)
+            scene = self._scene(1)
+            frame = self._at_once(scene, start, out)
             if frame is not None:
                 return frame
             self._speech.hear(self._samples)
-            return self._due(start, perf_counter() - start, out)
+            return self._due(start, perf_counter() - start, out, scene)
         heard = self._pipeline.exchange(self._samples)
         if heard is not None:
             self._speech.take(heard)
         return self._due(start, 0.0 if heard is None else heard.seconds, out)
 
-    def _at_once(self, start: float, out: Any) -> Frame | None:
+    def _at_once(self, scene: Scene, start: float, out: Any) -> Frame | None:
         """The frame that is due, made by a GPU in one go; None where there is none, or the host has a part in it."""
-        if self._whole is None or self._closing.active:
+        if self._whole is None or not scene.untouched:
             return None
-        whole, row = self._whole, self._model.cues.at(self._index)
-        self._painter.prepare(whole, row, self._camera, self._background)
-        motion = self._speech.at_once(self._samples, self._model.cues.cues.aus[row], whole.run)
-        if motion is None:
+        whole, camera = self._whole, self._look(scene)
+        self._painter.prepare(whole, scene.stance, camera, self._background)
+        said = self._speech.at_once(self._samples, scene.aus, whole.run)
+        if said is None:
             return None
-        self._shown = motion.copy()
+        fields = self._about(scene, self._acting.finish(scene, said), self._turn.ends(self._speech.due))
         picture, on_device = whole.picture(out)
         seconds = perf_counter() - start
         self._clock.record(0.0, 0.0, seconds, seconds, self._painter.kernel_times)
-        index, audio, made = self._index, self._speech.sound().copy(), whole.frames
+        made = whole.frames
         self._index += 1
+        fields |= {"audio": self._speech.sound().copy(), "device_rgb": on_device}
         if picture is None:
-            return DeviceOnlyFrame(index, audio, self._shown, on_device, lambda: whole.download(made))
-        return Frame(index, *split_alpha(picture), audio, self._shown, on_device)
+            return DeviceOnlyFrame(fields, lambda: whole.download(made))
+        rgb, alpha = split_alpha(picture)
+        return Frame(rgb=rgb, alpha=alpha, **fields)
 
-    def _due(self, start: float, audio_seconds: float, out: Picture | None = None) -> Frame:
-        """The frame that is due by what was heard. start: when work on it began, in seconds."""
+    def _due(
+        self,
+        start: float,
+        audio_seconds: float,
+        out: Picture | None = None,
+        scene: Scene | None = None,
+        last: bool = False,
+    ) -> Frame:
+        """The frame that is due by what was heard. start: when work on it began, in seconds. last: of a render."""
         heard = perf_counter()
-        row, motion = self._move()
-        frame = self._draw(row, motion, self._speech.sound().copy(), out, start, heard, audio_seconds)
+        scene = scene or self._scene()
+        motion = self._move(scene)
+        last = self._turn.ends(self._speech.due) or last
+        frame = self._draw(scene, motion, self._speech.sound().copy(), out, start, heard, audio_seconds, last)
         self._index += 1
         return frame
 
-    def _move(self) -> tuple[int, Motion]:
-        """Cue and motion of the frame that is due. To be called once a frame: the network counts along."""
-        row = self._model.cues.at(self._index)
-        return row, self._closing.apply(self._speech.motion(self._model.cues.cues.aus[row]))
+    def _scene(self, coming: int = 0) -> Scene:
+        """The frame that is due, before its motion. To be called once a frame, and then `_move`: both count along.
+
+        coming: 1 before its samples are heard, but weighed.
+        """
+        return self._acting.prepare(self._index, self._speech.speaks(coming), self._speech.due + coming < 0)
+
+    def _move(self, scene: Scene) -> Motion:
+        return self._acting.finish(scene, self._speech.motion(scene.aus))
 
     def _draw(
         self,
-        row: int,
+        scene: Scene,
         motion: Motion,
         audio: Float,
         out: Picture | None,
         start: float,
         heard: float,
         audio_seconds: float,
+        last: bool,
     ) -> Frame:
-        self._shown = motion.copy()
+        stance, camera = scene.stance, self._look(scene)
         moved = perf_counter()
-        picture = self._painter.draw(row, self._shown, self._camera, self._background, out)
+        picture = self._painter.draw(scene.row, motion, camera, self._background, out, stance)
         drawn = perf_counter()
         rgb, alpha = split_alpha(picture)
         renderer = self._painter.renderer
         on_device = renderer.canvas.device_picture() if isinstance(renderer, DeviceRenderer) else None
-        frame = Frame(self._index, rgb, alpha, audio, self._shown, on_device)
+        fields = self._about(scene, motion, last)
+        frame = Frame(rgb=rgb, alpha=alpha, audio=audio, device_rgb=on_device, **fields)
         kernels = self._painter.kernel_times
         self._clock.record(audio_seconds, moved - heard, drawn - moved, perf_counter() - start, kernels)
         return frame
+
+    @property
+    def _heard(self) -> int:
+        """Frames heard since the utterance began, the one that is being encoded included."""
+        return self._speech.heard + (self._pipeline is not None and self._pipeline.busy)
+
+    def _look(self, scene: Scene) -> Camera:
+        """The camera of a frame; eyes that follow it are turned towards it."""
+        recorded = self._painter.stance_camera(scene.row, scene.stance)
+        camera = self._view.of(recorded, self._acting.pivot + scene.stance.translation)
+        self._acting.look(scene.stance, camera)
+        return camera
+
+    def _about(self, scene: Scene, motion: Motion, last: bool) -> dict[str, Any]:
+        """Fields of a frame beside picture and sound."""
+        return {
+            "index": self._index,
+            "motion": motion,
+            "emotion": self._acting.report(scene, motion),
+            "pose": scene.stance.joints,
+            "translation": scene.stance.translation,
+            "speaking": scene.speaking,
+            "end_of_speech": last,
+        }
+
+    def _in_one_go(self) -> WholeFrame | None:
+        encoder = self._speech.encoder
+        if self._pipeline is not None or encoder is None:
+            return None
+        return whole_frame(encoder.bound, self._network.bound, self._painter.renderer)
+
+    def _resize(self, width: Any, height: Any) -> None:
+        with self._lock:
+            super()._resize(width, height)
+            self._whole = self._in_one_go()
 
     @property
     def _delay(self) -> int:
@@ -351,6 +387,7 @@ class Avatar:
             self._pipeline.clear()
         self._queue.clear()
         self._speech.reset()
+        self._turn = Turn()
 
     def _check_listens(self) -> None:
         self._check_speaks()

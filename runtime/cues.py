@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from .graphs import Float
 from .tensors import Cues
 
 ROTATION, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
+
+
+@dataclass(frozen=True, eq=False)
+class Stance:
+    """How a head is held in one frame.
+
+    joints: [5, 3] axis-angle in radians of root, neck, jaw, left and right eye. translation: [3] metres.
+    view: [4, 4] of the recorded camera, where that lies between two cues; None is that of the frame's row.
+    """
+
+    joints: Float
+    translation: Float
+    view: NDArray[np.float64] | None = None
 
 
 class CuePlayer:
@@ -18,6 +35,7 @@ class CuePlayer:
         self.poses = np.zeros((len(cues), 5, 3), np.float32)
         self.poses[:, ROTATION], self.poses[:, NECK] = cues.rotation, cues.neck
         self.poses[:, LEFT_EYE], self.poses[:, RIGHT_EYE] = cues.eyes[:, :3], cues.eyes[:, 3:]
+        self._still_camera = bool((cues.view == cues.view[:1]).all())
 
     def at(self, frame: int) -> int:
         """Row of the cue for a frame: 0, 1, …, T-1, T-2, …, 1, 0, 1, …"""
@@ -31,3 +49,26 @@ class CuePlayer:
         """Axis-angle of the five joints [5, 3] in radians, written to `out`."""
         out[...] = self.poses[row]
         out[JAW] = jaw
+
+    def stance(self, place: float, face: int, jaw: Float) -> Stance:
+        """The head at `place` of the track, which may lie between two frames; the eyes are those of frame `face`."""
+        first = math.floor(place)
+        row, share = self.at(first), np.float32(place - first)
+        joints, translation, view = self.poses[row].copy(), self.cues.translation[row].copy(), None
+        if share:
+            following = self.at(first + 1)
+            joints += share * (self.poses[following] - joints)
+            translation += share * (self.cues.translation[following] - translation)
+            if not self._still_camera:
+                view = _between(self.cues.view[row], self.cues.view[following], float(share))
+        joints[JAW] = jaw
+        joints[LEFT_EYE:] = self.poses[self.at(face), LEFT_EYE:]
+        return Stance(joints, translation, view)
+
+
+def _between(first: NDArray[np.float64], second: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """A camera between two near ones: the nearest rotation to the mixture of theirs."""
+    mixed: NDArray[np.float64] = first + share * (second - first)
+    left, _, right = np.linalg.svd(mixed[:3, :3])
+    mixed[:3, :3] = left @ right
+    return mixed

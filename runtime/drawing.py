@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,13 @@ from numpy.typing import NDArray
 from ..plugins import Camera, Gaussians, Head, Mouth, Scene
 from ..plugins.constants import MAX_SIDE
 from .backends import Drawing, WholeFrame
-from .cues import CuePlayer
+from .cues import CuePlayer, Stance
 from .errors import BundleError, CheckpointError, ControlError
 from .manifest import Manifest
 from .motion import Motion
 from .tensors import AvatarTensors
 
 Picture = NDArray[np.uint8]
-_STILL = np.zeros(3, np.float32)
 Background = tuple[float, float, float] | Picture | None
 
 
@@ -84,6 +84,25 @@ def check_background(value: Any, width: int, height: int) -> Background:
     return red, green, blue
 
 
+def fitted_background(value: Background, width: int, height: int) -> Background:
+    """A background of another size: an image is resampled (bilinear), anything else fits as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    rows, down = _taps(value.shape[0], height)
+    columns, right = _taps(value.shape[1], width)
+    picture = np.pad(value.astype(np.float32), ((0, 1), (0, 1), (0, 0)), mode="edge")
+    picture = picture[rows] + down[:, None, None] * (picture[rows + 1] - picture[rows])
+    picture = picture[:, columns] + right[None, :, None] * (picture[:, columns + 1] - picture[:, columns])
+    return np.rint(picture).astype(np.uint8)
+
+
+def _taps(size: int, wanted: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """First of the two neighbours of every wanted pixel's middle, and the share of the second."""
+    place = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
+    first = np.minimum(place.astype(np.intp), max(size - 2, 0))
+    return first, (place - first).astype(np.float32)
+
+
 class Painter:
     """Draws the frames of one avatar at one size."""
 
@@ -121,11 +140,9 @@ class Painter:
         """What draws: `plugins.Renderer`, or its counterpart on a GPU."""
         return self._renderer
 
-    def prepare(self, whole: WholeFrame, row: int, camera: Camera | None, background: Background) -> None:
-        """What a GPU needs to draw the frame of a cue, but for the motion, which it makes itself."""
-        self._cues.pose(row, _STILL, self._pose)
-        view = self.cue_camera(row) if camera is None else camera
-        whole.prepare(self._pose, self._cues.cues.translation[row], view, background)
+    def prepare(self, whole: WholeFrame, stance: Stance, camera: Camera, background: Background) -> None:
+        """What a GPU needs to draw a frame, but for the motion, which it makes itself."""
+        whole.prepare(stance.joints, stance.translation, camera, background)
 
     @property
     def kernel_times(self) -> tuple[float, ...]:
@@ -137,15 +154,33 @@ class Painter:
         """The same in processor time of the thread that drew: the whole cost if it drew alone."""
         return tuple(self._renderer.cpu_timings.values())
 
+    def stance_camera(self, row: int, stance: Stance) -> Camera:
+        """The recorded camera of a stance: its cue's, or one between two cues."""
+        camera = self.cue_camera(row)
+        return camera if stance.view is None else replace(camera, view=stance.view)
+
     def draw(
-        self, row: int, motion: Motion, camera: Camera | None, background: Background, out: Picture | None
+        self,
+        row: int,
+        motion: Motion,
+        camera: Camera | None,
+        background: Background,
+        out: Picture | None,
+        stance: Stance | None = None,
     ) -> Picture:
-        """The picture uint8 [height, width, 3], or 4 channels on a transparent background, of a cue and a motion."""
-        self._cues.pose(row, motion.jaw, self._pose)
+        """The picture uint8 [height, width, 3], or 4 channels on a transparent background, of a cue and a motion.
+
+        camera, stance: instead of the cue's.
+        """
+        pose, translation = self._pose, self._cues.cues.translation[row]
+        if stance is None:
+            self._cues.pose(row, motion.jaw, pose)
+        else:
+            pose, translation = stance.joints, stance.translation
         return self._renderer.draw(
             motion.expression,
-            self._pose,
-            self._cues.cues.translation[row],
+            pose,
+            translation,
             self.cue_camera(row) if camera is None else camera,
             encoded_audio=motion.encoded_audio,
             background=background,

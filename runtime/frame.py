@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends import DeviceArray
+from .feeling import FrameEmotion
+from .graphs import Float
+from .manifest import FRAME_SAMPLES
 from .motion import Motion
 
 
@@ -30,10 +33,26 @@ class Frame:
     audio: NDArray[np.float32]
     """[640] at 16 kHz: the sound to play while `rgb` is shown."""
     motion: Motion
-    """All that the motion network says about this frame."""
+    """The motion that was drawn: what the network says, with the mouth shut in silence and `Avatar.blend` added."""
+    emotion: FrameEmotion
+    """The emotion that it was made with."""
+    pose: Float
+    """[5, 3] axis-angle in radians of root, neck, jaw, left and right eye, as drawn."""
+    translation: Float
+    """[3] of the head, metres."""
+    speaking: bool
+    """Whether there is speech in this frame's sound, or right after it; the head idles where there is none."""
+    end_of_speech: bool = False
+    """Whether it is the last frame of an utterance that `flush` or `render` ended."""
+
     device_rgb: DeviceArray | None = None
     """The same picture where a GPU drew it, [height, width, 3] or 4 with alpha; None where the CPU did. It is read
     through `__cuda_array_interface__` or DLPack without a copy, and overwritten by the avatar's next frame."""
+
+    @property
+    def sample(self) -> int:
+        """Number of the first of `audio`'s samples, at 16 kHz, on the clock of `index`."""
+        return self.index * FRAME_SAMPLES
 
     @property
     def expression(self) -> NDArray[np.float32]:
@@ -59,17 +78,10 @@ class Frame:
 class DeviceOnlyFrame(Frame):
     """A frame that was drawn into the caller's GPU buffer: `rgb` and `alpha` are copied to the host if asked for."""
 
-    def __init__(
-        self,
-        index: int,
-        audio: NDArray[np.float32],
-        motion: Motion,
-        device_rgb: DeviceArray,
-        load: Callable[[], NDArray[np.uint8]],
-    ) -> None:
-        """load: the picture on the host; raises ControlError once a later frame has overwritten it."""
-        fields = {"index": index, "audio": audio, "motion": motion, "device_rgb": device_rgb, "_load": load}
-        for name, value in fields.items():
+    def __init__(self, fields: Mapping[str, Any], load: Callable[[], NDArray[np.uint8]]) -> None:
+        """fields: of a `Frame` but rgb and alpha. load: the picture on the host; raises ControlError once a later
+        frame has overwritten it."""
+        for name, value in {**fields, "_load": load}.items():
             object.__setattr__(self, name, value)
 
     @property

@@ -17,6 +17,7 @@ from .errors import BundleError, ControlError
 from .graphs import Interface
 from .manifest import Manifest
 from .motion import MotionNetwork, check_motion
+from .shutter import Shutter
 from .speech import Speech
 from .tensors import AvatarTensors, read_avatar, read_cues
 
@@ -49,6 +50,7 @@ class Model:
             self._audio_states = check_encoder(audio, manifest.audio, states)
         _check_mouth_inputs(tensors, motion)
         self.cues = CuePlayer(read_cues(bundle.file("cues.safetensors"), motion.inputs["window"]))
+        self.shutter = Shutter(manifest.expression_names, scene.head)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", threads: int = 0) -> Model:

@@ -108,6 +108,12 @@ class MotionNetwork:
         """Tokens in a window, and their width: [W, H]."""
         return self._window.shape
 
+    @property
+    def steering(self) -> tuple[Float, Float] | None:
+        """The inputs `emotion` [C] and `emotion_weight` [1], to be written before a frame; None if not steerable."""
+        inputs = self.bound.inputs
+        return (inputs["emotion"], inputs["emotion_weight"]) if self._spec.steerable else None
+
     def reset(self) -> None:
         """Forgets all tokens and encodings: the next frame is the first of an utterance."""
         self.bound.reset()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 
 from .audio import AudioQueue, check_samples
 from .encoder import StreamingEncoder
+from .errors import AudioError
 from .graphs import Float
+from .loudness import Loudness
 from .manifest import FRAME_SAMPLES, Manifest
 from .motion import MOTION_NAMES, Motion, MotionNetwork
 from .sound import Sound
@@ -20,11 +22,15 @@ CLOSING_FRAMES = 3  # 120 ms from speaking to rest after an interruption
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A frame of samples [640], the chunks of tokens [c, H] that it completed, and the seconds that this took."""
+    """A frame of samples [640], the chunks of tokens [c, H] that it completed, and the seconds that this took.
+
+    last: with it, the last frame of a whole sound is due.
+    """
 
     samples: Float
     chunks: list[Float]
     seconds: float
+    last: bool = False
 
 
 class Speech:
@@ -35,7 +41,8 @@ class Speech:
         self._lookahead = manifest.lookahead_frames
         self._newest = manifest.motion.smooth_future
         self._sound = np.zeros((self._lookahead + 1, FRAME_SAMPLES), np.float32)
-        self._heard = 0
+        self._loudness, self._spoken = Loudness(), [False] * (self._lookahead + 2)
+        self._heard = self._weighed = 0
 
     def reset(self) -> None:
         """The next samples begin a new utterance; what was heard before leaves no trace."""
@@ -43,7 +50,19 @@ class Speech:
             self._encoder.reset()
         self._network.reset()
         self._sound[:] = 0
-        self._heard = 0
+        self._loudness.reset()
+        self._spoken = [False] * len(self._spoken)
+        self._heard = self._weighed = 0
+
+    @property
+    def heard(self) -> int:
+        """Frames of samples taken in since the utterance began."""
+        return self._heard
+
+    @property
+    def due(self) -> int:
+        """Number of the frame that is due, counted from 0; negative before the first."""
+        return self._heard - 1 - self._lookahead
 
     def hear(self, samples: Float) -> None:
         """Takes one frame of 640 samples (float32, −1…1) in."""
@@ -86,25 +105,54 @@ class Speech:
 
     def listen(self, sound: Sound) -> Generator[Heard, None, None]:
         """Encodes a whole sound, and silence until its last frame has all its look-ahead. Raises AudioError."""
+        frames = self._padded(sound)
+        held = next(frames, None)
+        while held is not None:  # one is held back, because the last one is to be known as such
+            try:
+                following = next(frames, None)
+            except AudioError:
+                yield self.encode(held)  # what comes before the fault is good
+                raise
+            heard = self.encode(held)
+            yield replace(heard, last=True) if following is None else heard
+            held = following
+
+    def _padded(self, sound: Sound) -> Generator[Float, None, None]:
+        """Frames of samples of a sound, and of the silence after it."""
         queue, samples = AudioQueue(), np.zeros(FRAME_SAMPLES, np.float32)
         for block in sound.blocks:
             queue.put(check_samples(block), sound.rate)
             while queue.take(samples):
-                yield self.encode(samples.copy())
+                yield samples.copy()
         queue.finish()
         if self._lookahead:
             queue.put(np.zeros(FRAME_SAMPLES * self._lookahead, np.float32))
         while queue.take(samples):
-            yield self.encode(samples.copy())
+            yield samples.copy()
 
     @property
     def encoder(self) -> StreamingEncoder | None:
         """The encoder; None for a bundle without one."""
         return self._encoder
 
+    def weigh(self, samples: Float) -> None:
+        """Judges the loudness of a frame of samples before it is heard, for `speaks`; else `hear` or `take` do it."""
+        if self._weighed == self._heard:
+            self._spoken[self._heard % len(self._spoken)] = self._loudness.hear(samples)
+            self._weighed += 1
+
     def _keep(self, samples: Float) -> None:
+        self.weigh(samples)
         self._sound[self._heard % len(self._sound)] = samples
         self._heard += 1
+
+    def speaks(self, coming: int = 0) -> bool:
+        """Whether there is speech in the frame that is due or, where that was heard already, in the one after it.
+
+        coming: 1 asks for the frame that will be due once the samples that were weighed are heard.
+        """
+        due, count = self.due + coming, len(self._spoken)
+        return any(self._spoken[frame % count] for frame in (due, due + 1) if 0 <= frame < self._weighed)
 
     def sound(self) -> Float:
         """The samples [640] of the frame that is due: those of d frames ago. Silence before the first."""
@@ -116,7 +164,7 @@ class Speech:
 
         The arrays are overwritten by the next call. aus: [6] action units of this frame's cue, 0…5.
         """
-        frame = self._heard - 1 - self._lookahead
+        frame = self.due
         if frame + self._newest < 0 or not self._heard:
             return self._network.rest
         motion = self._network.hear(frame + self._newest, aus)
@@ -124,15 +172,19 @@ class Speech:
 
 
 class Closing:
-    """Cross-fades from the motion that was shown last to what comes, so that an interruption closes the mouth."""
+    """Cross-fades from the motion that was shown last to what comes, so that an interruption closes the mouth.
+
+    The share of the old motion falls as a smooth step: lips that are cut off gather speed and slow down again.
+    """
 
     def __init__(self, rest: Motion) -> None:
-        self._from, self._mixed = rest.copy(), rest.copy()
+        self._from = rest.copy()
         self._left = 0
 
     def begin(self, shown: Motion) -> None:
         """Starts from `shown`, whose values are copied."""
-        _assign(self._from, shown)
+        for name in MOTION_NAMES:
+            getattr(self._from, name)[...] = getattr(shown, name)
         self._left = CLOSING_FRAMES
 
     def cancel(self) -> None:
@@ -143,22 +195,15 @@ class Closing:
         """Whether the next motion will be mixed."""
         return self._left > 0
 
-    def apply(self, motion: Motion) -> Motion:
-        """`motion`, or its mixture with what was shown before while the fade lasts; its last frame is exact."""
+    def apply(self, motion: Motion) -> None:
+        """Mixes what was shown before into `motion`, in place, while the fade lasts; its last frame is exact."""
         if not self._left:
-            return motion
+            return
         self._left -= 1
-        if not self._left:
-            return motion
-        share = np.float32(self._left / CLOSING_FRAMES)
+        part = self._left / CLOSING_FRAMES
+        share = np.float32(part * part * (3 - 2 * part))
+        if not share:
+            return
         for name in MOTION_NAMES:
-            mixed = getattr(self._mixed, name)
-            np.subtract(getattr(self._from, name), getattr(motion, name), out=mixed)
-            mixed *= share
-            mixed += getattr(motion, name)
-        return self._mixed
-
-
-def _assign(to: Motion, source: Motion) -> None:
-    for name in MOTION_NAMES:
-        getattr(to, name)[...] = getattr(source, name)
+            values = getattr(motion, name)
+            values += share * (getattr(self._from, name) - values)

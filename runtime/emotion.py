@@ -1,0 +1,248 @@
+"""Emotions as a caller asks for them, and the two-dimensional map of valence and arousal.
+
+The map, over the whole plane: every class has a direction on the circle of valence (to the right) and arousal (up).
+A point is written as a sum of its two neighbouring directions, which gives the shares of the two classes; its distance
+from the centre, at most 1, is the intensity. The inverse is the same sum read backwards, so `Emotion.at(v, a)` has
+valence v and arousal a again, and any other mixture has a place on the plane too. Directions: Russell's circumplex
+(1980), with calm, which is no class of the networks, where arousal is low and nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from .errors import ControlError
+from .graphs import Float
+from .manifest import ACTION_UNITS, EMOTIONS
+
+NEUTRAL = "neutral"
+CALM = "calm"
+NAMES = (*EMOTIONS, "contempt", CALM)
+LEVELS = 3
+
+_ALIASES = {
+    "anger": "angry", "disgusted": "disgust", "fearful": "fear", "afraid": "fear", "scared": "fear",
+    "happiness": "happy", "joy": "happy", "sadness": "sad", "surprised": "surprise", "contemptuous": "contempt",
+    "relaxed": CALM,
+}  # fmt: skip
+
+_DEGREES = {
+    "happy": 20.0, "surprise": 75.0, "fear": 110.0, "angry": 140.0, "disgust": 165.0, "contempt": 188.0, "sad": 220.0,
+    CALM: 300.0,
+}  # fmt: skip
+"""Direction of each class on the plane, counted from positive valence towards positive arousal."""
+
+_UNITS = {
+    "angry": {"AU04": 4.0, "AU05": 1.6, "AU07": 2.6},
+    "disgust": {"AU04": 2.2, "AU06": 1.2, "AU07": 2.4},
+    "fear": {"AU01": 3.6, "AU04": 1.6, "AU05": 3.4},
+    "happy": {"AU06": 3.4, "AU07": 0.8},
+    "sad": {"AU01": 3.4, "AU04": 1.8},
+    "surprise": {"AU01": 4.2, "AU05": 3.8},
+    "contempt": {"AU07": 1.6},
+    CALM: {"AU45": 1.1},
+}
+"""Action units, 0…5, of an emotion at full intensity: EMFACS's combinations, as far as GRMN hears of them."""
+
+
+def emotion_name(text: Any) -> str:
+    """The canonical name of an emotion. Raises ControlError for one that is not known."""
+    name = text.strip().lower() if isinstance(text, str) else text
+    name = _ALIASES.get(name, name) if isinstance(name, str) else name
+    if not isinstance(name, str) or name not in NAMES:
+        raise ControlError(f"emotion {text!r} is not known: choose from {', '.join(NAMES)}")
+    return name
+
+
+@dataclass(frozen=True, init=False)
+class Emotion:
+    """What a face shall show: shares of emotions that add up to 1, and how strongly.
+
+    `intensity` 0…1 is how much there is of it beside neutral; `level` 1, 2 or 3 is a third of that each.
+
+        Emotion("sad", intensity=0.6)     Emotion("happy", level=2)
+        Emotion({"happy": 2, "surprise": 1})     Emotion.at(valence=0.7, arousal=0.2)
+    """
+
+    shares: Mapping[str, float]
+    intensity: float
+
+    def __init__(
+        self, what: str | Mapping[str, float], intensity: float | None = None, *, level: int | None = None
+    ) -> None:
+        """what: a name, or a mixture of names with weights of any sum. Raises ControlError."""
+        if intensity is not None and level is not None:
+            raise ControlError("an emotion was given intensity and level: pass one of them")
+        if level is not None:
+            if isinstance(level, bool) or level not in range(LEVELS + 1):
+                raise ControlError(f"level {level!r} of an emotion is not 0, 1, 2 or 3: use intensity for less")
+            intensity = level / LEVELS
+        strength = 1.0 if intensity is None else _within("intensity", intensity, 0.0, 1.0)
+        shares = _shares({what: 1.0} if isinstance(what, str) else what)
+        neutral = shares.pop(NEUTRAL, 0.0)
+        strength *= 1 - neutral
+        shares = {name: share / (1 - neutral) for name, share in shares.items()} if neutral < 1 else {NEUTRAL: 1.0}
+        object.__setattr__(self, "shares", MappingProxyType(shares))
+        object.__setattr__(self, "intensity", strength)
+
+    @classmethod
+    def at(cls, valence: float, arousal: float) -> Emotion:
+        """The emotion at a place of the plane, -1…1 each. Beyond the unit circle, that of the circle.
+
+        Raises ControlError.
+        """
+        v, a = _within("valence", valence, -1.0, 1.0), _within("arousal", arousal, -1.0, 1.0)
+        radius = math.hypot(v, a)
+        if radius < 1e-9:
+            return cls(NEUTRAL)
+        first, second, x, y = _between(v, a)
+        return cls({first: x / (x + y), second: y / (x + y)}, min(radius, 1.0))
+
+    @property
+    def valence(self) -> float:
+        """-1 unpleasant … 1 pleasant, by the map."""
+        return _place(self)[0]
+
+    @property
+    def arousal(self) -> float:
+        """-1 drowsy … 1 excited, by the map."""
+        return _place(self)[1]
+
+    @property
+    def name(self) -> str:
+        """The strongest of its emotions; neutral where neutral is stronger still."""
+        name, share = max(self.shares.items(), key=lambda item: item[1])
+        return name if share * self.intensity >= 1 - self.intensity else NEUTRAL
+
+    def __repr__(self) -> str:
+        what = next(iter(self.shares)) if len(self.shares) == 1 else {n: round(s, 4) for n, s in self.shares.items()}
+        return f"Emotion({what!r}, intensity={self.intensity:.4g})"
+
+
+Timeline = Sequence[tuple[float, "str | Emotion | Mapping[str, float] | None"]]
+Wish = str | Emotion | Mapping[str, float] | Timeline | None
+
+
+def check_emotion(value: Any) -> Emotion | None:
+    """An emotion from what a caller gave; None leaves it to the audio. Raises ControlError."""
+    if value is None or isinstance(value, Emotion):
+        return value
+    if isinstance(value, str | Mapping):
+        return Emotion(value)
+    raise ControlError(
+        f"emotion is {type(value).__name__}: set None, a name, an Emotion, a mixture such as "
+        '{"happy": 0.7, "surprise": 0.3}, or a list of (seconds, emotion)'
+    )
+
+
+def check_timeline(value: Any) -> tuple[tuple[float, Emotion | None], ...]:
+    """Seconds and emotions of a timeline, in order. Raises ControlError."""
+    entries: list[tuple[float, Emotion | None]] = []
+    for item in value:
+        if not isinstance(item, Sequence) or isinstance(item, str) or len(item) != 2:
+            raise ControlError(f"{item!r} of an emotion timeline is not a pair (seconds, emotion)")
+        seconds = _within("seconds of a timeline", item[0], 0.0, math.inf)
+        if entries and seconds <= entries[-1][0]:
+            raise ControlError(f"the emotion timeline goes from {entries[-1][0]} s to {seconds} s: sort it by time")
+        entries.append((seconds, check_emotion(item[1])))
+    if not entries:
+        raise ControlError("the emotion timeline is empty: give at least one (seconds, emotion), or None")
+    return tuple(entries)
+
+
+def is_timeline(value: Any) -> bool:
+    """Whether a caller's value is meant as a timeline."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def probabilities(emotion: Emotion, names: Sequence[str]) -> Float:
+    """`[C]` over the classes `names` of a network, adding up to 1. Calm is neutral to it.
+
+    Raises ControlError for a class that the network has not learned.
+    """
+    out = np.zeros(len(names), np.float32)
+    rest = 1.0
+    for name, share in emotion.shares.items():
+        if name in (NEUTRAL, CALM):
+            continue
+        if name not in names:
+            raise ControlError(f"this avatar has not learned {name!r}: it knows {', '.join(names)}")
+        out[names.index(name)] = share * emotion.intensity
+        rest -= share * emotion.intensity
+    out[names.index(NEUTRAL)] = max(rest, 0.0)
+    return out
+
+
+def action_units(emotion: Emotion) -> Float:
+    """`[6]` action units, 0…5, that belong to an emotion."""
+    out = np.zeros(len(ACTION_UNITS), np.float32)
+    for name, share in emotion.shares.items():
+        for unit, height in _UNITS.get(name, {}).items():
+            out[ACTION_UNITS.index(unit)] += height * share * emotion.intensity
+    return out
+
+
+def from_probabilities(values: Float, names: Sequence[str]) -> Emotion:
+    """The emotion that probabilities `[C]` over `names` describe."""
+    shares = {name: float(max(p, 0.0)) for name, p in zip(names, values, strict=True) if p > 1e-6}
+    return Emotion(shares if shares else NEUTRAL)
+
+
+def _within(what: str, value: Any, low: float, high: float) -> float:
+    number = math.nan
+    if not isinstance(value, bool | str):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+    if not low <= number <= high or math.isinf(number):
+        bounds = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number from {low:g} on"
+        raise ControlError(f"{what} {value!r} is not {bounds}")
+    return number
+
+
+def _shares(weights: Any) -> dict[str, float]:
+    if not isinstance(weights, Mapping) or not weights:
+        raise ControlError(f"emotion {weights!r} is neither a name nor a mixture of names with weights")
+    shares: dict[str, float] = {}
+    for text, weight in weights.items():
+        name = emotion_name(text)
+        shares[name] = shares.get(name, 0.0) + _within(f"weight of {name}", weight, 0.0, 1e6)
+    total = sum(shares.values())
+    if total < 1e-9:
+        raise ControlError("all weights of an emotion's mixture are 0: give one that is not")
+    return {name: share / total for name, share in shares.items() if share > 0}
+
+
+def _direction(name: str) -> tuple[float, float]:
+    angle = math.radians(_DEGREES[name])
+    return math.cos(angle), math.sin(angle)
+
+
+def _between(v: float, a: float) -> tuple[str, str, float, float]:
+    """The two neighbouring classes of a direction, and its coordinates in theirs: (v, a) = x·first + y·second."""
+    angle = math.degrees(math.atan2(a, v)) % 360
+    names = list(_DEGREES)
+    at = sum(degrees <= angle for degrees in _DEGREES.values()) - 1  # -1: between the last and the first
+    first, second = names[at], names[(at + 1) % len(names)]
+    (fv, fa), (sv, sa) = _direction(first), _direction(second)
+    cross = fv * sa - fa * sv
+    return first, second, max((v * sa - a * sv) / cross, 0.0), max((fv * a - fa * v) / cross, 0.0)
+
+
+def _place(emotion: Emotion) -> tuple[float, float]:
+    v = sum(share * _direction(name)[0] for name, share in emotion.shares.items() if name in _DEGREES)
+    a = sum(share * _direction(name)[1] for name, share in emotion.shares.items() if name in _DEGREES)
+    length = math.hypot(v, a)
+    if length < 1e-9:
+        return 0.0, 0.0
+    _, _, x, y = _between(v / length, a / length)
+    # A mixture of two neighbours lies on the chord between them, 1/(x + y) from the centre: that is full intensity.
+    reach = min(emotion.intensity * length * (x + y), 1.0)
+    return v / length * reach, a / length * reach

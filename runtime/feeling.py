@@ -1,0 +1,168 @@
+"""The emotion of one avatar over time: what was asked for, eased, and what every frame was made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .easing import Eased
+from .emotion import (
+    NEUTRAL,
+    Emotion,
+    Timeline,
+    action_units,
+    check_emotion,
+    check_timeline,
+    from_probabilities,
+    is_timeline,
+    probabilities,
+)
+from .errors import ControlError
+from .graphs import Float
+from .manifest import ACTION_UNITS, FRAME_RATE, MotionSpec
+from .motion import Motion
+
+TRANSITION = 0.25  # seconds
+
+
+@dataclass(frozen=True, eq=False)
+class FrameEmotion:
+    """The emotion that a frame was made with.
+
+    names: classes of the network. probabilities [C]: the audio's (1 - weight) and the asked-for ones (weight).
+    asked: the wish that was being eased to, None where the audio decides. gate: share of the emotional residual, 0…1.
+    """
+
+    names: tuple[str, ...]
+    probabilities: Float
+    weight: float
+    gate: float
+    asked: Emotion | None
+
+    @cached_property
+    def emotion(self) -> Emotion:
+        """As an `Emotion`."""
+        return from_probabilities(self.probabilities, self.names)
+
+    @property
+    def name(self) -> str:
+        """The class that shows most."""
+        return self.names[int(self.probabilities.argmax())]
+
+    @property
+    def intensity(self) -> float:
+        """1 - p(neutral)."""
+        return 1 - float(self.probabilities[self.names.index(NEUTRAL)])
+
+    @property
+    def valence(self) -> float:
+        """-1…1, by the map of `emotion`."""
+        return self.emotion.valence
+
+    @property
+    def arousal(self) -> float:
+        """-1…1, by the map of `emotion`."""
+        return self.emotion.arousal
+
+
+class Feeling:
+    """Eases the asked-for emotion from frame to frame and gives it to the motion network.
+
+    What is eased is weight · probabilities and the weight itself, in which network and gate are linear, so a change
+    from one emotion to the next passes through mixtures of the two and nothing else.
+    """
+
+    def __init__(self, spec: MotionSpec, inputs: tuple[Float, Float] | None) -> None:
+        """inputs: the network's `emotion` [C] and `emotion_weight` [1], None for one that cannot be steered."""
+        self._names, self._inputs = spec.emotions, inputs
+        self._classes = len(spec.emotions)
+        self._eased = Eased(self._classes + 1 + len(ACTION_UNITS), TRANSITION)
+        self._wish: Emotion | Timeline | None = None
+        self._plan: tuple[tuple[float, Emotion | None], ...] = ((0.0, None),)
+        self._targets: tuple[Float, ...] = (self._eased.target.copy(),)
+        self._changed = False
+        self._origin: int | None = None
+        self._stage = -1
+
+    @property
+    def wish(self) -> Any:
+        """What was asked for last."""
+        return self._wish
+
+    @wish.setter
+    def wish(self, value: Any) -> None:
+        listed = is_timeline(value)
+        plan = check_timeline(value) if listed else ((0.0, check_emotion(value)),)
+        if self._inputs is None and any(emotion is not None for _, emotion in plan):
+            raise ControlError(
+                "the residual of this avatar's motion network cannot be steered by an emotion (a released checkpoint "
+                "never sees the class): emotion can only be None; train one with GRMNConfig(steerable=True)"
+            )
+        targets = tuple(self._target(emotion) for _, emotion in plan)
+        if listed and plan[0][0] > 0:
+            plan, targets = ((0.0, None), *plan), (self._target(None), *targets)
+        self._wish = plan if listed else plan[0][1]
+        self._plan, self._targets = plan, targets
+        self._changed = True
+
+    @property
+    def seconds(self) -> float:
+        """Time constant of a transition."""
+        return self._eased.seconds
+
+    @seconds.setter
+    def seconds(self, value: float) -> None:
+        self._eased.seconds = value
+
+    def reset(self) -> None:
+        """The next frame begins where it wants to be, and a timeline begins anew."""
+        self._origin, self._stage = None, -1
+
+    def advance(self, index: int) -> None:
+        """To be called once for each frame, before the network is run. index: of the frame."""
+        fresh = self._origin is None
+        if fresh or self._changed:
+            self._origin, self._stage, self._changed = max(index, 0), -1, False
+        stage, now = max(self._stage, 0), (index - (self._origin or 0)) / FRAME_RATE
+        while stage + 1 < len(self._plan) and self._plan[stage + 1][0] <= now + 1e-9:
+            stage += 1
+        if stage != self._stage:
+            self._stage = stage
+            self._eased.aim(self._targets[stage])
+        if fresh:
+            self._eased.snap()
+        state = self._eased.advance()
+        if self._inputs is not None:
+            emotion, weight = self._inputs
+            weight[0] = state[self._classes]
+            np.multiply(state[: self._classes], 1 / max(float(weight[0]), 1e-6), out=emotion)
+
+    def units(self, recorded: Float) -> Float:
+        """Action units [6]: the recorded ones, lifted to what the emotion needs where they are less."""
+        out: Float = np.maximum(recorded, self._eased.value[self._classes + 1 :])
+        return out
+
+    def report(self, motion: Motion, rest: bool) -> FrameEmotion:
+        """What a frame was made with. rest: with nothing, it is the rest pose."""
+        if rest:
+            used = np.zeros(self._classes, np.float32)
+            used[self._names.index(NEUTRAL)] = 1
+            return FrameEmotion(self._names, used, 0.0, 0.0, self._plan[max(self._stage, 0)][1])
+        state = self._eased.value
+        weight = float(state[self._classes])
+        logits = motion.emotion_logits
+        heard = np.exp(logits - logits.max())
+        used = state[: self._classes].copy()
+        used[: len(heard)] += (1 - weight) / heard.sum() * heard
+        return FrameEmotion(self._names, used, weight, float(motion.gate[0]), self._plan[max(self._stage, 0)][1])
+
+    def _target(self, emotion: Emotion | None) -> Float:
+        out = np.zeros_like(self._eased.target)
+        if emotion is not None:
+            out[: self._classes] = probabilities(emotion, self._names)
+            out[self._classes] = 1
+            out[self._classes + 1 :] = action_units(emotion)
+        return out

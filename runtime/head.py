@@ -1,0 +1,227 @@
+"""What a caller adds to the recorded head: a pose, a gaze, expressions by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .cues import LEFT_EYE, NECK, RIGHT_EYE, ROTATION, Stance
+from .easing import Eased
+from .errors import ControlError
+from .graphs import Float
+
+POSE_SECONDS, GAZE_SECONDS, BLEND_SECONDS = 0.15, 0.08, 0.08
+_LARGEST_BLEND = 3.0
+_GAZE_YAW, _GAZE_PITCH = 40.0, 30.0  # degrees that eyes turn
+
+
+@dataclass(frozen=True)
+class HeadPose:
+    """A head pose in place of the recorded one; what is None stays recorded.
+
+    rotation, neck: axis-angle in radians [3]. translation: metres [3].
+    """
+
+    rotation: tuple[float, float, float] | None = None
+    neck: tuple[float, float, float] | None = None
+    translation: tuple[float, float, float] | None = None
+
+
+def check_pose(value: Any) -> HeadPose | None:
+    """A pose from what a caller gave: a `HeadPose`, a rotation [3], or None. Raises ControlError."""
+    if value is None:
+        return None
+    if not isinstance(value, HeadPose):
+        value = HeadPose(rotation=value)
+    return HeadPose(
+        *(
+            None if part is None else _vector(f"pose.{name}", part, limit)
+            for name, part, limit in (
+                ("rotation", value.rotation, 2 * math.pi),
+                ("neck", value.neck, 2 * math.pi),
+                ("translation", value.translation, 10.0),
+            )
+        )
+    )
+
+
+def _vector(what: str, value: Any, limit: float) -> tuple[float, float, float]:
+    try:
+        x, y, z = (float(part) for part in value)
+    except (TypeError, ValueError):
+        raise ControlError(f"{what} {value!r} is not three numbers") from None
+    if not all(abs(part) <= limit for part in (x, y, z)):
+        raise ControlError(f"{what} {value!r} is not within {limit:.4g} of 0")
+    return x, y, z
+
+
+class Poser:
+    """Eases between the recorded pose and the caller's."""
+
+    def __init__(self) -> None:
+        self.pose: HeadPose | None = None
+        self._eased = Eased(12, POSE_SECONDS)  # three vectors times their weight, and the three weights
+
+    @property
+    def eased(self) -> Eased:
+        return self._eased
+
+    def set(self, value: Any) -> None:
+        """Raises ControlError."""
+        pose = check_pose(value)
+        target = np.zeros(12, np.float32)
+        parts = (None,) * 3 if pose is None else (pose.rotation, pose.neck, pose.translation)
+        for number, part in enumerate(parts):
+            if part is not None:
+                target[3 * number : 3 * number + 3] = part
+                target[9 + number] = 1
+        self.pose = pose
+        self._eased.aim(target)
+
+    def apply(self, stance: Stance) -> None:
+        """Writes into a stance. Once a frame."""
+        state = self._eased.advance()
+        for number, part in enumerate((stance.joints[ROTATION], stance.joints[NECK], stance.translation)):
+            weight = state[9 + number]
+            if weight:
+                part *= 1 - weight
+                part += state[3 * number : 3 * number + 3]
+
+
+class Gaze:
+    """Eases between the recorded gaze and a direction, or a point that the eyes hold while the head moves."""
+
+    def __init__(self, eyes: Float) -> None:
+        """eyes: [2, 3] centres of the eyeballs at rest, metres."""
+        self.wish: Any = None
+        self._eyes = eyes
+        self._middle = eyes.mean(axis=0)
+        self._angles: tuple[float, float] | None = None
+        self._point: Float | None = None
+        self._eased = Eased(3, GAZE_SECONDS)  # rotation about x and y, times its weight, and the weight
+
+    @property
+    def eased(self) -> Eased:
+        return self._eased
+
+    def set(self, value: Any) -> None:
+        """None, "camera", (yaw, pitch) in degrees from ahead, or a point [3] in metres. Raises ControlError."""
+        angles, point = None, None
+        if value is not None and not (isinstance(value, str) and value == "camera"):
+            try:
+                numbers = [float(part) for part in value]
+            except (TypeError, ValueError):
+                numbers = []
+            if len(numbers) not in (2, 3) or not all(abs(number) < 1e4 for number in numbers):
+                raise ControlError(
+                    f'gaze {value!r} is neither "camera", nor (yaw, pitch) in degrees, nor a point [3] in metres, '
+                    "nor None"
+                )
+            if len(numbers) == 2:
+                if abs(numbers[0]) > _GAZE_YAW or abs(numbers[1]) > _GAZE_PITCH:
+                    raise ControlError(f"gaze {value!r}: eyes turn {_GAZE_YAW:g}° aside, {_GAZE_PITCH:g}° up or down")
+                angles = -math.radians(numbers[1]), math.radians(numbers[0])
+            else:
+                point = np.array(numbers, np.float32)
+        self.wish, self._angles, self._point = value, angles, point
+        if value is None:
+            self._eased.aim(np.zeros(3, np.float32))
+
+    def apply(self, stance: Stance, camera: Float) -> None:
+        """Writes into a stance. camera: [3] where the camera is. Once a frame, after the pose is final."""
+        if self.wish is not None:
+            point = camera if self._point is None else self._point
+            about_x, about_y = self._angles or self._towards(stance, point)
+            self._eased.aim(np.array([about_x, about_y, 1], np.float32))
+        state = self._eased.advance()
+        weight = state[2]
+        if weight:
+            for eye in (LEFT_EYE, RIGHT_EYE):
+                stance.joints[eye] *= 1 - weight
+                stance.joints[eye, :2] += state[:2]
+
+    def _towards(self, stance: Stance, point: Float) -> tuple[float, float]:
+        """Rotation of the eyes about x and y, in the head's axes, that meets a point."""
+        turn = rotation_matrix(stance.joints[ROTATION]) @ rotation_matrix(stance.joints[NECK])
+        x, y, z = turn.T @ (point - stance.translation) - self._middle
+        limit_x, limit_y = math.radians(_GAZE_PITCH), math.radians(_GAZE_YAW)
+        about_x = -math.atan2(y, math.hypot(x, z))
+        about_y = math.atan2(x, z)
+        return max(-limit_x, min(limit_x, about_x)), max(-limit_y, min(limit_y, about_y))
+
+
+def rotation_matrix(axis_angle: Any) -> Float:
+    """[3, 3] of an axis-angle vector in radians."""
+    x, y, z = (float(part) for part in axis_angle)
+    angle = math.sqrt(x * x + y * y + z * z)
+    if angle < 1e-8:
+        return np.eye(3, dtype=np.float32)
+    x, y, z = x / angle, y / angle, z / angle
+    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turn: Float = (np.eye(3) + math.sin(angle) * skew + (1 - math.cos(angle)) * skew @ skew).astype(np.float32)
+    return turn
+
+
+class Blend(MutableMapping[str, float]):
+    """Expressions that a caller adds, by name: `avatar.blend["browInnerUp"] = 0.5`; deleting one eases it back to 0.
+
+    A head whose expressions have no names takes "0", "1", ….
+    """
+
+    def __init__(self, names: tuple[str, ...], count: int) -> None:
+        self._names = names or tuple(str(number) for number in range(count))
+        self._values: dict[str, float] = {}
+        self._eased = Eased(count, BLEND_SECONDS)
+
+    @property
+    def eased(self) -> Eased:
+        return self._eased
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[self._known(name)]
+
+    def __setitem__(self, name: str, value: float) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+            raise ControlError(f"blend[{name!r}] = {value!r} is not a number")
+        if not abs(float(value)) <= _LARGEST_BLEND:
+            raise ControlError(f"blend[{name!r}] = {value!r} is not from -{_LARGEST_BLEND:g} to {_LARGEST_BLEND:g}")
+        self._values = {**self._values, self._known(name): float(value)}
+        self._aim()
+
+    def __delitem__(self, name: str) -> None:
+        known = self._known(name)
+        self._values = {other: value for other, value in self._values.items() if other != known}
+        self._aim()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Blend({self._values})"
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is added, or was until now."""
+        return bool(self._values) or bool(self._eased.value.any())
+
+    def apply(self, expression: Float) -> None:
+        """Adds to coefficients [E]. Once a frame."""
+        expression += self._eased.advance()
+
+    def _known(self, name: Any) -> str:
+        if not isinstance(name, str) or name not in self._names:
+            raise ControlError(f"blend has no expression {name!r}: choose from {', '.join(self._names)}")
+        return name
+
+    def _aim(self) -> None:
+        target = np.zeros_like(self._eased.target)
+        for name, value in self._values.items():
+            target[self._names.index(name)] = value
+        self._eased.aim(target)

@@ -1,8 +1,7 @@
-"""The Gaussians of one person in training: how they start, learn, multiply and vanish, bound to triangles throughout.
+"""The Gaussians of one person in training: how they start and learn, bound to triangles throughout.
 
-Everything is a pure function of a `Cloud` (and, where it matters, of the optimiser's state): a change of the number of
-Gaussians is one `Edit`, which carries binding, mouth mask and the optimiser's moments along. Means and scales are local
-to their triangles (eq. 7), so learning rates are in units of a triangle's size.
+Means and scales are local to their triangles (eq. 7), so learning rates are in units of a triangle's size. How
+Gaussians multiply and vanish is `training.densification`.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from .render import Bound, GaussianParameters, HeadTensors, ScaleActivation, bin
 
 __all__ = [
     "PREFIX",
+    "Bounds",
     "Cloud",
     "Densification",
-    "Edit",
     "Rates",
+    "Spot",
     "Statistics",
-    "apply_edit",
-    "densify",
     "initial_cloud",
+    "keep_near",
     "parameter_groups",
+    "place",
     "position_rate",
-    "reset_opacity",
     "sh_degree_at",
 ]
 
@@ -144,15 +143,14 @@ class Statistics(NamedTuple):
         self.seen.add_(visible)
 
 
-class Edit(NamedTuple):
-    """A change of the number of Gaussians from G to G'."""
+@dataclass(frozen=True)
+class Bounds:
+    """How far a Gaussian may go from its triangle, and how large it may become: one picture does not tell depth."""
 
-    source: Tensor
-    """(G',) int64 Gaussian that each comes from"""
-    fresh: Tensor
-    """(G',) bool: new, so that the optimiser's moments of it start at zero"""
-    values: dict[str, Tensor]
-    """the leaves' new values, (G', …)"""
+    size: float = 5.0
+    """largest standard deviation, in mean distances between neighbours (of 60,000 where there are more)"""
+    distance: float = 0.16
+    """from the triangle's middle along each of its axes, in extents of the head: hair stands off by so much"""
 
 
 def initial_cloud(
@@ -186,8 +184,7 @@ def initial_cloud(
             f"{count} Gaussians of SH degree {sh_degree} and opacity {opacity}: ask for at least 1, 0 to 3, 0…1"
         )
     corners = head.template[head.faces]
-    cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = cross.norm(dim=1) / 2
+    area = _areas(corners)
     face = torch.multinomial(area.double(), count, replacement=True, generator=generator).sort().values
     root, ratio = torch.rand(2, count, generator=generator).to(area)
     root = root.sqrt()
@@ -213,13 +210,50 @@ def initial_cloud(
     return Cloud(face, inside, **leaves, scale_activation=scale_activation)
 
 
-def _frames(head: HeadTensors, face: Tensor) -> Bound:
-    """The frames of triangles (N,) at rest: place, turn and size of a unit Gaussian at their middle."""
+class Spot(NamedTuple):
+    """Where new round Gaussians come to be."""
+
+    face: Tensor
+    """(N,) int64 triangle that each is bound to"""
+    vertices: Tensor
+    """(V, 3) of the posed head that they are placed about"""
+    places: Tensor
+    """(N, 3) in the world, metres"""
+    size: Tensor
+    """(N,) standard deviation, metres"""
+    colours: Tensor
+    """(N, 3) 0…1"""
+
+
+def place(cloud: Cloud, head: HeadTensors, spots: Spot, opacity: float = 0.5) -> Cloud:
+    """The cloud with more Gaussians, before an optimiser holds it; none of them is the mouth's."""
+    frames = _frames(head, spots.face, spots.vertices)
+    count, leaf = len(spots.face), cloud.means
+    deviation = (spots.size[:, None] / frames.scales[:, :1]).expand(-1, 3)
+    values = {
+        "means": _local(frames, spots.places),
+        "quats": leaf.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+        "scales": deviation.log() if cloud.scale_activation == "exp" else torch.expm1(deviation).log(),
+        "opacities": leaf.new_full((count,), math.log(opacity / (1 - opacity))),
+        "sh_dc": (spots.colours[:, None] - 0.5) / SH_C0,
+        "sh_rest": leaf.new_zeros(count, *cloud.sh_rest.shape[1:]),
+    }
+    leaves = {
+        name: torch.cat([old.detach(), values[name]]).contiguous().requires_grad_()
+        for name, old in cloud.leaves().items()
+    }
+    mouth = torch.cat([cloud.mouth, torch.zeros(count, dtype=torch.bool, device=leaf.device)])
+    face = torch.cat([cloud.face_index, spots.face])
+    return Cloud(face, mouth, **leaves, scale_activation=cloud.scale_activation)
+
+
+def _frames(head: HeadTensors, face: Tensor, vertices: Tensor | None = None) -> Bound:
+    """The frames of triangles (N,), at rest if no vertices are given: place, turn and size of a unit Gaussian there."""
     count = len(face)
     zeros = head.template.new_zeros(count, 3)
     unit = head.template.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1)
     middle = GaussianParameters(face, zeros, unit, zeros, zeros[:, 0], zeros[:, None], 0, "exp")
-    return bind(head.template, head, middle)
+    return bind(head.template if vertices is None else vertices, head, middle)
 
 
 def _local(frames: Bound, places: Tensor) -> Tensor:
@@ -261,101 +295,23 @@ def sh_degree_at(step: int, every: int, highest: int) -> int:
     return min(step // max(every, 1), highest)
 
 
-def densify(cloud: Cloud, statistics: Statistics, options: Densification, generator: torch.Generator) -> Edit | None:
-    """Clone small and split large Gaussians of large screen-space gradient, and prune; None if nothing changes.
-
-    A clone is a copy in its place. A split one becomes two, drawn from its own distribution, 1.6 times smaller (3DGS).
-    What is new stays bound to the triangle of its parent, and keeps its mouth mask.
-
-    Args:
-        cloud: as it is.
-        statistics: since the last time.
-        options: thresholds and ceiling.
-        generator: of the places of split Gaussians.
-    """
+def keep_near(cloud: Cloud, head: HeadTensors, bounds: Bounds) -> None:
+    """Bring sizes and distances of all Gaussians within bounds, in place. Tracked sizes are those of the rest pose."""
     with torch.no_grad():
-        deviation = (
-            cloud.scales.exp() if cloud.scale_activation == "exp" else torch.nn.functional.softplus(cloud.scales)
-        )
-        largest = deviation.amax(1)
-        pruned = (cloud.opacities.sigmoid() < options.opacity_below) | (largest > options.size_above)
-        if bool(pruned.all()):
-            raise ControlError(
-                "every Gaussian would be pruned: the avatar has learnt nothing; lower its learning rates"
-            )
-        mean = statistics.gradient / statistics.seen.clamp_min(1)
-        wanted = (mean >= options.gradient) & ~pruned
-        room = options.ceiling - int((~pruned).sum())
-        chosen = torch.nonzero(wanted).squeeze(1)
-        if len(chosen) > max(room, 0):
-            order = mean[chosen].argsort(descending=True, stable=True)
-            chosen = chosen[order[: max(room, 0)]].sort().values
-        if not len(chosen) and not bool(pruned.any()):
-            return None
-        split = chosen[largest[chosen] > options.split_above]
-        kept = torch.nonzero(~pruned).squeeze(1)
-        source = torch.cat([kept, chosen])
-        fresh = torch.zeros(len(source), dtype=torch.bool, device=source.device)
-        fresh[len(kept) :] = True
-        values = {name: leaf.detach()[source].clone() for name, leaf in cloud.leaves().items()}
-        if len(split):
-            halves = torch.isin(source, split)
-            fresh |= halves
-            _scatter(values, halves, deviation[source[halves]], cloud.scale_activation, generator)
-        return Edit(source, fresh, values)
+        corners = head.template[head.faces]
+        k = _frames(head, torch.arange(len(corners), device=corners.device)).scales[:, 0]
+        spacing = (_areas(corners).sum() / min(len(cloud), _REFERENCE)).sqrt()
+        extent = (head.template.amax(0) - head.template.amin(0)).amax()
+        size = bounds.size * spacing / k
+        raw = size.log() if cloud.scale_activation == "exp" else torch.expm1(size).log()
+        reach = (bounds.distance * extent / k)[cloud.face_index, None]
+        cloud.scales.clamp_(max=raw[cloud.face_index, None])
+        cloud.means.clamp_(-reach, reach)
 
 
-_SHRINK = 1.6
+_REFERENCE = 60_000
 
 
-def _scatter(
-    values: dict[str, Tensor], rows: Tensor, deviation: Tensor, activation: ScaleActivation, generator: torch.Generator
-) -> None:
-    """Move rows of `values` to places drawn from their own Gaussians, and shrink them; in place."""
-    draw = torch.randn(len(deviation), 3, generator=generator).to(deviation) * deviation
-    w, x, y, z = torch.nn.functional.normalize(values["quats"][rows]).unbind(1)
-    axis = torch.stack([x, y, z], 1)
-    twice = 2 * torch.linalg.cross(axis, draw)
-    values["means"][rows] += draw + w[:, None] * twice + torch.linalg.cross(axis, twice)
-    small = deviation / _SHRINK
-    values["scales"][rows] = small.log() if activation == "exp" else torch.expm1(small).log()
-
-
-def apply_edit(cloud: Cloud, edit: Edit, optimizer: torch.optim.Optimizer | None = None) -> Cloud:
-    """The cloud after an edit: new leaves, put into the optimiser's groups in the place of the old ones.
-
-    The moments of Gaussians that stay are kept; those of new ones are zero; the step count stays.
-
-    Raises:
-        ControlError: the optimiser does not hold the cloud's leaves.
-    """
-    leaves = {name: value.detach().contiguous().requires_grad_() for name, value in edit.values.items()}
-    if optimizer is not None:
-        for name, leaf in cloud.leaves().items():
-            _exchange(optimizer, PREFIX + name, leaf, leaves[name], edit)
-    binding = (cloud.face_index[edit.source], cloud.mouth[edit.source])
-    return Cloud(*binding, **leaves, scale_activation=cloud.scale_activation)
-
-
-def _exchange(optimizer: torch.optim.Optimizer, name: str, old: Tensor, new: Tensor, edit: Edit) -> None:
-    group = next((group for group in optimizer.param_groups if group.get("name") == name), None)
-    if group is None or group["params"][0] is not old:
-        raise ControlError(f"the optimiser does not hold this cloud's {name}: make it from `parameter_groups`")
-    state = optimizer.state.pop(old, {})
-    kept = (~edit.fresh).to(old.dtype).reshape(-1, *[1] * (old.ndim - 1))
-    for key, value in state.items():
-        if isinstance(value, Tensor) and value.shape == old.shape:
-            state[key] = value[edit.source] * kept
-    group["params"][0] = new
-    if state:
-        optimizer.state[new] = state
-
-
-def reset_opacity(cloud: Cloud, optimizer: torch.optim.Optimizer | None = None, ceiling: float = 0.01) -> None:
-    """Bring every opacity down to at most `ceiling` (3DGS), in place, and forget its moments."""
-    with torch.no_grad():
-        cloud.opacities.clamp_(max=math.log(ceiling / (1 - ceiling)))
-    state = {} if optimizer is None else optimizer.state.get(cloud.opacities, {})
-    for value in state.values():
-        if isinstance(value, Tensor) and value.shape == cloud.opacities.shape:
-            value.zero_()
+def _areas(corners: Tensor) -> Tensor:
+    """(F,) of triangles (F, 3, 3), square metres."""
+    return torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2

@@ -5,7 +5,6 @@ The head alone is learnt, over a background that changes: `training.subject_fram
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,20 +16,25 @@ from torch import Tensor
 
 from .. import plugins
 from ..plugins.camera import Camera
-from ..runtime.errors import CheckpointError
+from . import densification, subject_scene
 from . import gaussian_cloud as clouds
 from .checkpoint import Arrays
-from .gaussian_cloud import Cloud, Densification, Rates, Statistics
+from .gaussian_cloud import Bounds, Cloud, Densification, Rates, Statistics
 from .head import BakedHead, HeadModel
 from .losses import Target, Tracked
 from .render import HeadTensors, Motion, Mouth, RenderOutput, render
 from .scenes import Scene
-from .scenes.cures import cure
+from .subject_colours import View, seen_colours, with_hair
 from .subject_frames import Box, Frames, SubjectError, with_a_face
+from .subject_scene import rest_jaw_of
 
 __all__ = ["Subject", "SubjectError", "SubjectOptions", "rest_jaw_of"]
 
-_MOUTH_REGIONS = ("lips", "mouth", "tongue", "lower_teeth", "upper_teeth")
+_COLOUR_VIEWS = 8
+_HAIR_VIEWS = 4
+_HAIR_SHARE = 0.2
+"""Of the Gaussians, at most, for what the mesh does not reach; what they leave is room for densification."""
+_BOUND_EVERY = 20
 _STATE = 1
 
 MouthOffsets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -48,6 +52,7 @@ class SubjectOptions:
     """steps between one degree and the next"""
     rates: Rates = Rates()
     densification: Densification = Densification()
+    bounds: Bounds = Bounds()
     cache_bytes: int = 512 << 20
     """that decoded training pictures may take"""
 
@@ -84,7 +89,7 @@ class Subject:
         chosen = set(self.train_indices)
         self.test_indices = tuple(index for index in range(len(scene.pictures)) if index not in chosen)
         self.rest_jaw = rest_jaw_of(scene).to(device)
-        self._synthetic = _synthetic(scene) is not None
+        self._synthetic = subject_scene.synthetic(scene) is not None
         self.notes = tuple(notes)
         self.statistics = Statistics.zeros(len(cloud), device)
         self.sh_degree = 0
@@ -104,6 +109,7 @@ class Subject:
         size: int | None = None,
         indices: Sequence[int] | None = None,
         options: SubjectOptions | None = None,
+        colours: bool = True,
         device: torch.device | str = "cpu",
     ) -> Subject:
         """Check that a scene can be learnt from, and spread Gaussians over its head.
@@ -113,11 +119,13 @@ class Subject:
             head: that the scene was tracked with; shape coefficients are the scene's first frame's, and so is VHAP's
                 static offset. Of more tracked expressions than the head has, the first are used (FLAME tracks 100, the
                 paper uses 50).
-            count: G.
+            count: G, at most.
             seed: of everything random.
             size: longer side of the pictures that are trained on; None is the scene's own.
             indices: pictures to train on; None is the scene's training split. All others are for testing.
             options: rates and schedules.
+            colours: whether the Gaussians start with the colours of the pictures and some in the hair, or grey on
+                the mesh alone.
             device: where tensors live.
 
         Raises:
@@ -125,19 +133,52 @@ class Subject:
             CheckpointError: a file of the scene is broken, or its shape does not fit the head.
         """
         own = options or SubjectOptions()
-        _check_head(scene, head)
+        subject_scene.check_head(scene, head)
         if size is not None and not 16 <= size <= plugins.constants.MAX_SIDE:
             raise SubjectError(f"size {size}: ask for 16 to {plugins.constants.MAX_SIDE} pixels")
         wanted = scene.split.train if indices is None else tuple(indices)
         if any(not 0 <= index < len(scene.pictures) for index in wanted):
             raise SubjectError(f"{scene.folder}: an index is outside its {len(scene.pictures)} pictures")
         usable, notes = with_a_face(scene, wanted)
-        baked = head.bake(scene.head.shape[0], _static_offset(scene, head))
+        baked = head.bake(scene.head.shape[0], subject_scene.static_offset(scene, head))
         tensors = HeadTensors.of(plugins.Head(**vars(baked)), device)
-        faces = torch.from_numpy(_mouth_faces(head)).to(device)
+        faces = torch.from_numpy(subject_scene.mouth_faces(head)).to(device)
         generator = torch.Generator().manual_seed(seed)
-        cloud = clouds.initial_cloud(tensors, count, generator, sh_degree=own.sh_degree, mouth_faces=faces)
-        return cls(scene, baked, cloud, own, usable, size=size, seed=seed, notes=notes, device=device)
+        spare = round(_HAIR_SHARE * count) if colours else 0
+        cloud = clouds.initial_cloud(tensors, count - spare, generator, sh_degree=own.sh_degree, mouth_faces=faces)
+        subject = cls(scene, baked, cloud, own, usable, size=size, seed=seed, notes=notes, device=device)
+        if colours:
+            subject.colour()
+            subject.add_hair(spare, generator)
+        return subject
+
+    def add_hair(self, most: int, generator: torch.Generator) -> None:
+        """Put up to `most` Gaussians where masks show more than the mesh; before `parameter_groups`. As `colour`."""
+        views = (self._view(index) for index in self._some(_HAIR_VIEWS))
+        self.cloud = with_hair(self.head, self.cloud, views, most, generator)
+        self.statistics = Statistics.zeros(len(self.cloud), self._device)
+
+    def _some(self, count: int) -> list[int]:
+        """Training pictures spread over the clip; those with a depth map where there are any."""
+        mapped = [index for index in self.train_indices if self.scene.pictures[index].depth_path is not None]
+        chosen = mapped if self._synthetic and mapped else self.train_indices
+        return list(chosen[:: max(len(chosen) // count, 1)])
+
+    def colour(self) -> None:
+        """Give the Gaussians the colours that some training pictures show. Errors as `target`, and ControlError."""
+        chosen = self._some(_COLOUR_VIEWS)
+        jaws = [float(np.linalg.norm(self.scene.frame(index).jaw)) for index in self.train_indices]
+        chosen.append(self.train_indices[int(np.argmax(jaws))])
+        colours = seen_colours(self.head, self.cloud, (self._view(index) for index in chosen))
+        with torch.no_grad():
+            self.cloud.sh_dc.copy_((colours[:, None] - 0.5) / clouds.SH_C0)
+
+    def _view(self, index: int) -> View:
+        rgb, mask, box = self.frames.crop(index)
+        camera = box.cut(self.frames.camera(index))
+        depth = self.frames.geometry(index)[0] if self._synthetic else None
+        known = None if depth is None else box.of(depth).to(self._device)
+        return View(self.controls(index), camera, rgb.to(self._device), mask.to(self._device), known)
 
     # Pictures
 
@@ -294,16 +335,18 @@ class Subject:
             if group.get("name") == clouds.PREFIX + "means":
                 group["lr"] = rate
         done = step + 1
+        if done % _BOUND_EVERY == 0:
+            clouds.keep_near(self.cloud, self.head, self.options.bounds)
         changed = False
         if own.first <= done <= own.last and done % own.every == 0:
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + done)
-            edit = clouds.densify(self.cloud, self.statistics, own, generator)
+            edit = densification.densify(self.cloud, self.statistics, own, generator)
             if edit is not None:
-                self.cloud = clouds.apply_edit(self.cloud, edit, optimizer)
+                self.cloud = densification.apply_edit(self.cloud, edit, optimizer)
                 changed = True
             self.statistics = Statistics.zeros(len(self.cloud), self._device)
         if own.reset_every and done % own.reset_every == 0 and done < own.last:
-            clouds.reset_opacity(self.cloud, optimizer)
+            densification.reset_opacity(self.cloud, optimizer)
         return changed
 
     # State
@@ -372,67 +415,4 @@ class Subject:
         Raises:
             SubjectError: the scene has no action units or no emotion.
         """
-        scene = self.scene
-        for value, item in ((scene.aus, "au_features.csv"), (scene.emotion, "emotion_features.npy")):
-            if value is None:
-                raise SubjectError(f"{scene.folder}: has no {item}; {cure(item, scene.folder)}")
-        assert scene.aus is not None and scene.emotion is not None
-        first = {scene.pictures[index].row: index for index in reversed(self.train_indices)}
-        rows = np.array(sorted(first))
-        cameras = [scene.pictures[first[row]].camera for row in rows]
-        tracked = scene.head
-        return {
-            "aus": scene.aus[rows],
-            "emotion": scene.emotion[rows],
-            "rotation": tracked.rotation[rows],
-            "neck": tracked.neck_pose[rows],
-            "eyes": tracked.eyes_pose[rows],
-            "translation": tracked.translation[rows],
-            "view": np.stack([camera.view for camera in cameras]),
-            "intrinsics": np.array([camera.intrinsics for camera in cameras], np.float32),
-        }
-
-
-def _check_head(scene: Scene, head: HeadModel) -> None:
-    sizes = scene.sizes
-    if sizes.vertices is not None and sizes.vertices != head.vertex_count:
-        raise SubjectError(
-            f"{scene.folder}: was tracked with a head of {sizes.vertices} vertices, {head.source} has "
-            f"{head.vertex_count}: pass the head that it was tracked with"
-        )
-    if sizes.expression < head.expression_count:
-        raise SubjectError(
-            f"{scene.folder}: has {sizes.expression} expressions, {head.source} has {head.expression_count}: pass the "
-            "head that it was tracked with, or cut it with `with_expressions`"
-        )
-
-
-def _static_offset(scene: Scene, head: HeadModel) -> NDArray[np.float32] | None:
-    """VHAP's correction of the person's mesh; the released renderer ignores it."""
-    offset = scene.head.static_offset
-    return offset if scene.layout == "vhap" and offset is not None and len(offset) == head.vertex_count else None
-
-
-def _mouth_faces(head: HeadModel) -> NDArray[np.bool_]:
-    """(F,) triangles of lips, teeth, tongue and the inside of the mouth."""
-    present = [name for name in _MOUTH_REGIONS if name in head.region_names]
-    if head.face_regions is not None and present:
-        return head.region(*present)
-    return np.zeros(len(head.faces), bool)
-
-
-def _synthetic(scene: Scene) -> dict[str, Any] | None:
-    path = scene.folder / "synth.json"
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable ({error}); make the scene again.") from error
-    return content if isinstance(content, dict) else None
-
-
-def rest_jaw_of(scene: Scene) -> Tensor:
-    """(3,) rad, the tracked jaw of a shut mouth: as a synthetic scene says, 0 in real ones. Raises CheckpointError."""
-    about = _synthetic(scene) or {}
-    return torch.tensor([float(about.get("rest_jaw", 0.0)), 0.0, 0.0])
+        return subject_scene.cue_arrays(self.scene, self.train_indices)

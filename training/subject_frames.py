@@ -30,7 +30,7 @@ LEAST_FRAMES = 8
 """Training pictures below which nothing can be learnt."""
 _LEAST_COVER = 0.01
 """Of a picture, by the mask, for it to show a face."""
-_MARGIN = 0.06
+_MARGIN = 0.03
 """Of the picture's longer side, around the head."""
 _STEP = 16
 """Pixels that a box is rounded to: the kernels' tiles."""

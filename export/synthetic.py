@@ -55,6 +55,23 @@ PRESETS: dict[str, Preset] = {
     "base-fp32": Preset(audio="fp32", motion_precision="fp32"),
     "base-20k": Preset(gaussians=20_000),
     "base-120k": Preset(gaussians=120_000),
+    "tiny": Preset(  # to try things out
+        gaussians=2000,
+        mouth=100,
+        size=128,
+        streaming=StreamingConfig(2, 2, 20),
+        motion=GRMNConfig(
+            hidden=32, layers=1, heads=4, feedforward=64, identity=24, smooth_past=1, smooth_future=1, positions=32
+        ),
+        encoder={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "conv_dim": [24] * 7,
+            "num_conv_pos_embedding_groups": 4,
+        },
+    ),
 }
 
 

@@ -229,6 +229,19 @@ def test_synthetic_without_the_export_side_says_what_to_install(
     )
 
 
+def test_a_synthetic_bundle_is_written_marked_and_speaks(tmp_path: Path) -> None:
+    path = tmp_path / "b.emotag"
+    assert bench.main(["--synthetic", "tiny", "-o", str(path)]) == 0
+    model = Model.load(path, "cpu", threads=1)
+    assert model.manifest.checkpoint["kind"] == "synthetic" and len(model.scene.gaussians) == 2000
+    assert model.manifest.precision == {"audio": "int8", "motion": "int8"}
+    assert any("Random weights" in note for note in json.loads((path / "manifest.json").read_text())["notes"])
+    report = json.loads((path / "report.json").read_text())
+    assert any(check["name"].startswith("int8 against fp32") for check in report["checks"])
+    frames = [Avatar(model).step(block) for block in babble(0.2).reshape(-1, 640)]
+    assert all(frame.rgb.shape == (128, 128, 3) for frame in frames)
+
+
 def test_a_customers_bench_never_loads_torch(bundle: Path) -> None:
     code = (
         "import sys; from emotag.runtime.commands import bench; from emotag.runtime import bench as library;"

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from synthetic_bundle import Array, Shape, write_bundle
 from test_runtime_stream import noise
@@ -65,6 +66,46 @@ def product(weights: Array) -> onnx.ModelProto:
         [numpy_helper.from_array(weights, "w")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def saturating(x: NDArray[np.uint8], weights: NDArray[np.int8]) -> NDArray[np.int64]:
+    """x [M, K] times weights [K, N] as processors without VNNI do it (vpmaddubsw): neighbouring products are added in
+    16 bits, and what does not fit becomes the largest number that does."""
+    pairs = (
+        x[:, 0::2, None].astype(np.int64) * weights[None, 0::2]
+        + x[:, 1::2, None].astype(np.int64) * weights[None, 1::2]
+    )
+    return np.clip(pairs, -(1 << 15), (1 << 15) - 1).sum(1)
+
+
+@pytest.mark.parametrize("kind", ["random", "largest", "alternating"])
+def test_the_path_without_vnni_is_exact_for_our_weights_and_not_for_eight_bits(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    weights = {
+        "random": rng.standard_normal((256, 24)),
+        "largest": np.ones((256, 24)),
+        "alternating": np.repeat((-1.0) ** np.arange(128), 2)[:, None] * np.ones((1, 24)),
+    }[kind].astype(np.float32)
+    model = quantise(product(weights))
+    ours = next(numpy_helper.to_array(t) for t in model.graph.initializer if list(t.dims) == [256, 24])
+    full = np.round(weights / np.abs(weights).max(0) * 127).astype(np.int8)
+    x = rng.integers(0, 256, (4, 256)).astype(np.uint8)
+    x[0] = 255
+    x[1] = 250
+    exact = x.astype(np.int64) @ ours.astype(np.int64)
+    assert np.array_equal(saturating(x, ours), exact)
+    lost = np.abs(saturating(x, full) - x.astype(np.int64) @ full.astype(np.int64)).max()
+    assert lost > 0  # which is why eight bits are not used
+
+    # And what ONNX Runtime computes here, whatever this processor has, is the exact product.
+    activations = x.astype(np.float32)  # each row holds 0…255 with 0 and 255 in it: quantisation changes nothing
+    activations[:, 0], activations[:, 1] = 0, 255
+    scale = next(numpy_helper.to_array(t) for t in model.graph.initializer if list(t.dims) == [24] and t.data_type == 1)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for row in activations:
+        found = session.run(None, {"x": row[None]})[0]
+        wanted = (row.astype(np.int64) @ ours.astype(np.int64)) * scale.astype(np.float64)
+        np.testing.assert_allclose(found[0], wanted, rtol=1e-5, atol=1e-2)
 
 
 def test_int8_weights_have_seven_bits_so_that_no_processor_saturates() -> None:

@@ -1,0 +1,53 @@
+"""The benchmark scripts, on a bundle small enough to run them whole: what they measure is there and adds up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from synthetic_bundle import Shape, write_bundle
+
+from benchmarks import long_run, report, scaling
+from emotag.runtime import Avatar, Model
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("benchmarks") / "tiny.emotag", Shape(size=32))
+
+
+def test_rows_say_whether_their_bound_is_met() -> None:
+    low, high = report.Row("a", 15.0, 16, "ms"), report.Row("b", 70.0, 76.4, "FPS", at_least=True)
+    assert low.met and "met" in low.line() and "≤ 16" in low.line()
+    assert not high.met and "MISSED" in high.line() and "≥ 76.4" in high.line()
+    assert report.Row("c", float("nan"), 1, "").met is False
+
+
+def test_stages_of_a_frame_are_reported(bundle: Path) -> None:
+    rows = list(report.stage_rows(bundle, 4))
+    assert len(rows) == 6 and all(row.measured > 0 and row.unit == "ms" for row in rows)
+
+
+def test_steps_and_renders_are_timed(bundle: Path) -> None:
+    model = Model.load(bundle, "cpu")
+    p50, p99 = report.steps(model, 5)
+    assert 0 < p50 <= p99 and report.rendering(model, 12) > 0
+
+
+def test_a_fresh_process_is_measured(bundle: Path) -> None:
+    rows = {row.name: row for row in report.fresh_rows(bundle, "tiny", 60, 1000)}
+    assert len(rows) == 3 and all(row.met for row in rows.values())
+
+
+def test_a_long_run_samples_memory(bundle: Path) -> None:
+    found = long_run.run(Avatar(bundle), 100)
+    assert len(found) == long_run.SAMPLES and min(found) > 10
+
+
+def test_growth_beyond_linear_is_noticed_and_plotted(tmp_path: Path) -> None:
+    assert scaling.worst_growth({10: 2.0, 20: 3.0, 40: 5.0}) < 1
+    assert scaling.worst_growth({10: 1.0, 20: 3.0}) == pytest.approx(1.5)
+    scaling.plot({20_000: 3.0, 60_000: 6.0, 120_000: 9.5}, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (640, 400)

@@ -61,7 +61,8 @@ class WindowEncoder(nn.Module):
         x = self.projection(window) + self.positions
         for layer in self.layers:
             x = layer(x)
-        return x.mean(0, keepdim=True)
+        encoded: Tensor = x.mean(0, keepdim=True)
+        return encoded
 
 
 class MotionStep(StepModule):

@@ -198,8 +198,8 @@ def total(
     for name, (_, value) in terms.items():
         if not bool(torch.isfinite(value)):
             raise LossError(
-                f"the term {name} is not a number ({float(value.detach())}): go on from the last good checkpoint with a lower "
-                "learning rate, and look at the pictures and tracks of this step"
+                f"the term {name} is not a number ({float(value.detach())}): go on from the last good checkpoint "
+                "with a lower learning rate, and look at the pictures and tracks of this step"
             )
     result = torch.stack([weight * value for weight, value in terms.values()]).sum()
     return result, {name: value.detach() for name, (_, value) in terms.items()}

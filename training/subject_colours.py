@@ -28,6 +28,8 @@ _NEAR = 2.0
 _COVERED = 0.5
 _STILL = 0.05
 """Share of jaw and eyes in a triangle's corners, up to which it keeps still when they move."""
+_CALMEST = 0.2
+"""Share of the triangles that count as still in any case."""
 
 
 class View(NamedTuple):
@@ -99,10 +101,11 @@ def with_hair(head: HeadTensors, cloud: Cloud, views: Iterable[View], most: int,
     They are put behind such pixels, evenly, at the depth that the view knows or else that of the nearest covered pixel,
     as large as a pixel is there, in its colour, and bound to the nearest triangle that neither jaw nor eyes move.
     """
-    still = torch.nonzero(head.weights[head.faces][:, :, 2:].sum(-1).amax(1) < _STILL).squeeze(1)
+    moved = head.weights[head.faces][:, :, 2:].sum(-1).amax(1)
+    still = torch.nonzero(moved <= moved.quantile(_CALMEST).clamp_min(_STILL)).squeeze(1)
     with torch.no_grad():
         for view in views:
-            if most <= 0 or not len(still):
+            if most <= 0:
                 break
             spots = _bare(head, cloud, view, still, most, generator)
             if spots is not None:

@@ -83,14 +83,15 @@ def launch(work: Callable[..., Result], devices: int, accelerator: str, *argumen
     if devices == 1:
         return work(Processes(device=torch.device("cuda" if accelerator == "cuda" else "cpu")), *arguments)
     from lightning_fabric import Fabric  # half a minute on a busy machine, so only where it is needed
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
     fabric = Fabric(accelerator=accelerator, devices=devices, strategy=DDPStrategy(start_method="spawn"))
     threads = max(1, torch.get_num_threads() // devices)
     previous = {number: signal.signal(number, _pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         result: Result = fabric.launch(_Task(work, threads, arguments))
-    except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
+    except (ProcessRaisedException, ProcessExitedException) as error:
         raise BackendError(f"a training process stopped: {str(error).strip().splitlines()[-1]}") from error
     finally:
         for number, handler in previous.items():

@@ -62,6 +62,7 @@ class Watch:
 
     def __init__(self, total: int, done: int, folder: Path | None = None, quiet: bool = False) -> None:
         self._bar: Any = tqdm(total=total, initial=done, unit="step", file=sys.stderr, disable=True if quiet else None)
+        self._quiet = quiet
         self._recent: dict[str, float] = {}
         self._begin, self._first = time.monotonic(), done
         self._writer: Any = None
@@ -80,6 +81,11 @@ class Watch:
                 self._writer.add_scalar(f"loss/{name}", value, step)
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
+
+    def note(self, text: str) -> None:
+        """A line on stderr, above the bar."""
+        if not self._quiet:
+            self._bar.write(text, file=sys.stderr)
 
     def picture(self, step: int, name: str, picture: Tensor) -> None:
         """A preview (3, H, W), 0…1."""
@@ -101,7 +107,7 @@ def _writer(folder: Path) -> Any:
     from torch.utils.tensorboard import SummaryWriter  # takes a second, so only for --log
 
     try:
-        return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder))
     except OSError as error:
         raise OutputError(
             f"--log {folder}: cannot be written ({error.strerror}); choose another folder, or leave --log out"

@@ -52,14 +52,15 @@ def warp_voice(samples: Samples, rng: np.random.Generator) -> Samples:
     source = np.clip(np.arange(_FRAME // 2 + 1) / 2**octaves, 0, _FRAME // 2)
     low = source.astype(np.int64).clip(0, _FRAME // 2 - 1)
     share = source - low
-    warped = envelope[:, low] * (1 - share) + envelope[:, low + 1] * share
-    frames = np.fft.irfft(spectra * np.exp(np.clip(warped - envelope, -5, 3)), axis=1) * window
+    moved = envelope[:, low] * (1 - share) + envelope[:, low + 1] * share
+    frames = np.fft.irfft(spectra * np.exp(np.clip(moved - envelope, -5, 3)), axis=1) * window
     out = np.zeros(len(padded))
     for first in range(_FRAME // _HOP):  # frames that do not overlap are laid down together
         flat = frames[first :: _FRAME // _HOP].reshape(-1)
         out[first * _HOP : first * _HOP + len(flat)] += flat
     overlap = (window**2).sum() / _HOP
-    return (out[_FRAME : _FRAME + len(samples)] / overlap).astype(np.float32)
+    warped: Samples = (out[_FRAME : _FRAME + len(samples)] / overlap).astype(np.float32)
+    return warped
 
 
 def _envelope(spectra: npt.NDArray[np.complexfloating[Any]]) -> _Spectrum:

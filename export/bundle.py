@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ..runtime.manifest import ACTION_UNITS, FRAME_RATE, SAMPLE_RATE, SCHEMA, Au
 from ..runtime.model import Model
 from ..training.checkpoint import Arrays, Checkpoint
 from . import parity
+from .engines import EngineOptions, write_engines
+from .engines.tracks import Heard
 from .graphs import Graph, Precision, graphs_of, write_graph
 from .preview import write_preview
 
@@ -41,6 +44,7 @@ class ExportOptions:
     audio: Precision = "fp32"
     motion: Precision = "fp32"
     name: str | None = None
+    engines: EngineOptions = EngineOptions()
     refuse: bool = True  # a bundle that misses a bound; only synthetic benchmark bundles are exempt
 
 
@@ -90,6 +94,9 @@ def _fill(
     audio, motion = audio_spec(checkpoint), motion_spec(checkpoint)
     report = parity.measure(checkpoint, graphs, folder, audio, motion, options.speech, progress)
     report["speech"] = options.speech_name
+    if options.engines.engine != "none":
+        report["engines"] = made = _write_engines(checkpoint, graphs, folder, audio, motion, options, progress)
+        report["checks"] += made["parity"].pop("checks")
     failed = [check for check in report["checks"] if not check["passed"]]
     if failed and options.refuse:
         listed = "; ".join(f"{c['name']} is {c['value']:.3g}, bound {c['bound']:.3g}" for c in failed)
@@ -100,21 +107,42 @@ def _fill(
     save_file(_typed(checkpoint.cues), folder / "cues.safetensors")
     progress("preview")
     write_preview(checkpoint, folder / "preview.png")
-    report["bytes"] = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    report["bytes"] = {name: path.stat().st_size for name, path in _files(folder).items()}
     (folder / "report.json").write_text(_json(report))
     manifest = build_manifest(checkpoint, options, audio, motion, options.name or output.name.removesuffix(".emotag"))
-    manifest["files"] = {path.name: _entry(path) for path in sorted(folder.iterdir())}
+    manifest["files"] = {name: _entry(path) for name, path in _files(folder).items()}
     (folder / "manifest.json").write_text(_json(manifest))
     progress("opening")
     _check_opens(folder, output)
     return report
 
 
+def _write_engines(
+    checkpoint: Checkpoint,
+    graphs: list[Graph],
+    folder: Path,
+    audio: AudioSpec | None,
+    motion: MotionSpec,
+    options: ExportOptions,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    states = {graph.name: {n: v.numpy() for n, v in graph.module.initial_state().items()} for graph in graphs}
+    tokens = parity.recorded_tokens(checkpoint) if audio is None else None
+    writers = {graph.name: partial(write_graph, Graph(graph.name, graph.module, "fp32")) for graph in graphs}
+    return write_engines(
+        writers, folder, Heard(audio, motion, states, options.speech, tokens), options.engines, progress
+    )
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file below a folder, by its name with forward slashes."""
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def _publish(folder: Path) -> None:
     """Give folder and files the usual modes: temporary folders and safetensors are made private."""
-    folder.chmod(0o755)
-    for path in folder.iterdir():
-        path.chmod(0o644)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -129,7 +157,7 @@ def _is_bundle(folder: Path) -> bool:
 def _check_opens(folder: Path, output: Path) -> None:
     """Load the finished bundle as a customer will, so that nothing is handed over that the runtime refuses."""
     try:
-        Model.load(folder, threads=1)
+        Model.load(folder, "cpu", threads=1)
     except EmotagError as error:
         reason = str(error).replace(str(folder), str(output))
         raise ExportError(f"the runtime refuses the exported bundle ({reason}): mend the checkpoint") from error

@@ -19,6 +19,7 @@ from ..training.checkpoint import Checkpoint, load_checkpoint
 from ..training.released import AUTO, RELEASED_ENCODER, load_released
 from ..training.wav2vec2 import StreamingConfig
 from .bundle import ExportOptions, write_bundle
+from .engines import ENGINES, EngineOptions, audit_text
 from .graphs import PRECISIONS
 from .speech import load_speech
 
@@ -49,6 +50,17 @@ def _parser() -> argparse.ArgumentParser:
         help="speech that parity is measured on and, for a released checkpoint, that calibrates the streaming encoder; "
         "may be repeated (default: the shipped sample)",
     )  # fmt: skip
+    engines = parser.add_argument_group("engines for NVIDIA GPUs (docs/gpu.md)")
+    engines.add_argument(
+        "--engine", choices=ENGINES, default="none",
+        help="tensorrt: graphs for full TensorRT, built where the bundle is first loaded; tensorrt-rtx: engines built "
+        "now, no GPU needed; none: ONNX Runtime only (default)",
+    )  # fmt: skip
+    engines.add_argument("--engine-precision", choices=("fp32", "fp16", "int8"), default="fp16")
+    engines.add_argument(
+        "--compute-capability", action="append", default=[], metavar="sm_NN",
+        help="GPUs that tensorrt-rtx builds for; may be repeated (default: all that it knows)",
+    )  # fmt: skip
     released = parser.add_argument_group("released checkpoints")
     released.add_argument(
         "--scene", type=Path, help="the processed scene folder (transforms.json, flame_params.npz, …)"
@@ -78,10 +90,15 @@ def _run(options: argparse.Namespace) -> int:
         progress("reading the checkpoint")
         checkpoint = read_checkpoint(options, speech)
         bar.total = 7 + (checkpoint.encoder is not None) * 2
-        export = ExportOptions(speech, speech_name, options.audio_precision, options.motion_precision, options.name)
+        engines = EngineOptions(options.engine, options.engine_precision, tuple(options.compute_capability))
+        bar.total += 2 * (2 if checkpoint.encoder is not None else 1) * (options.engine != "none")
+        precisions = options.audio_precision, options.motion_precision
+        export = ExportOptions(speech, speech_name, *precisions, options.name, engines)
         report = write_bundle(checkpoint, options.output, export, progress)
         bar.update(bar.total - bar.n)
     print(f"{options.output}: {summary(report)}")
+    for name, layers in report.get("engines", {}).get("layers", {}).items():
+        print(audit_text(name, layers))
     if checkpoint.encoder is None and options.audio_precision != "fp32":
         print(f"note: --audio-precision {options.audio_precision} had nothing to act on: there is no audio encoder")
     for note in checkpoint.info.notes:

@@ -85,12 +85,12 @@ class DeviceOnlyFrame(Frame):
             object.__setattr__(self, name, value)
 
     @property
-    def rgb(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def rgb(self) -> NDArray[np.uint8]:
         """As `Frame.rgb`. Raises ControlError after the avatar's next frame."""
         return split_alpha(self._picture())[0]
 
     @property
-    def alpha(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def alpha(self) -> NDArray[np.uint8] | None:
         """As `Frame.alpha`. Raises ControlError after the avatar's next frame."""
         return split_alpha(self._picture())[1]
 

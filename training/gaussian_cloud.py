@@ -314,4 +314,6 @@ _REFERENCE = 60_000
 
 def _areas(corners: Tensor) -> Tensor:
     """(F,) of triangles (F, 3, 3), square metres."""
-    return torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2
+    cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    areas: Tensor = cross.norm(dim=1) / 2
+    return areas

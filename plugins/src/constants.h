@@ -5,7 +5,8 @@ namespace emotag::constants {
 
 constexpr int kJoints = 5;                       // root, neck, jaw, left eye, right eye
 constexpr int kPoseFeatures = 36;                // R - I of joints 1-4, row-major
-constexpr int kTile = 16;                        // pixels a side; the unit of binning and of work
+constexpr int kTile = 16;                        // pixels a side; 3DGS draws a Gaussian on the tiles that it touches
+constexpr int kSpan = 32;                        // pixels; tiles are binned and drawn in pairs, side by side
 constexpr int kBlock = 4;                        // pixels a side; the unit of the exact ellipse test
 constexpr int kMaxSide = 4096;                   // a tile coordinate is one byte
 constexpr int kMaxThreads = 64;

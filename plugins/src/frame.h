@@ -22,14 +22,16 @@ struct View {
   Pinhole pinhole;
   int width, height;
 
-  int tiles_x() const { return (width + constants::kTile - 1) / constants::kTile; }
+  // Of the spans that are binned and drawn: two tiles wide, one high.
+  int tiles_x() const { return (width + constants::kSpan - 1) / constants::kSpan; }
   int tiles_y() const { return (height + constants::kTile - 1) / constants::kTile; }
 };
 
-// A Gaussian on the picture. One cache line, read as sixteen floats.
-enum RecordField { kU, kV, kQa, kQb, kQc, kRecordLevel, kRed, kGreen, kBlue, kHalfX };
+// A Gaussian on the picture. One cache line, read as sixteen floats. The first eight say where it is, the others how it
+// looks. kTiles: 256·x0 + x1, its first and last tile.
+enum RecordField { kU, kV, kQa, kQb, kQc, kRecordLevel, kHalfX, kTiles, kRed, kGreen, kBlue, kRecordFields };
 
-// Tiles of a Gaussian, inclusive.
+// Spans of a Gaussian, inclusive.
 struct TileRect {
   uint8_t x0, y0, x1, y1;
 };
@@ -56,7 +58,7 @@ struct Raster {
 
   int chunks() const { return (places + kProjectChunk - 1) / kProjectChunk; }
   Aligned<float> records;          // [places][16], see RecordField
-  Aligned<TileRect> rects;         // [places]
+  Aligned<uint32_t> rects;         // [places]: the bytes of a TileRect
   Aligned<uint32_t> depths;        // [places]: bits of z, which sort as z does
   Aligned<int32_t> visible;        // [chunks]
   Aligned<uint32_t> near, far;     // [chunks]: least and greatest depth

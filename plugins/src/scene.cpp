@@ -113,6 +113,7 @@ Mouth::Mouth(const MouthArrays& a, const GaussianArrays& gaussians)
     : count(a.count), blocks(blocks_of(a.count)), audio(a.audio), bound(a.bound),
       audio_layer(static_cast<size_t>(constants::kMouthHidden) * a.audio),
       grid_layer(constants::kMouthHidden * constants::kGridFeatures),
+      hidden_layer(constants::kMouthHidden * constants::kMouthHidden),
       head(constants::kMouthOutputs * constants::kMouthHidden), bias(constants::kMouthOutputs),
       rotation(static_cast<size_t>(blocks) * 4 * kLanes), scale(static_cast<size_t>(blocks) * 3 * kLanes) {
   using namespace constants;
@@ -126,11 +127,14 @@ Mouth::Mouth(const MouthArrays& a, const GaussianArrays& gaussians)
     std::copy(row, row + kGridFeatures, grid_layer.data() + o * kGridFeatures);
     std::copy(row + kGridFeatures, row + kGridFeatures + audio, audio_layer.data() + static_cast<size_t>(o) * audio);
   }
-  for (int l = 0; l < 2; ++l) {
-    layers[l].reset(kMouthHidden * kMouthHidden);
-    std::copy(a.layers[l + 1], a.layers[l + 1] + kMouthHidden * kMouthHidden, layers[l].data());
-  }
-  std::copy(a.head, a.head + kMouthOutputs * kMouthHidden, head.data());
+  std::copy(a.layers[1], a.layers[1] + kMouthHidden * kMouthHidden, hidden_layer.data());
+  for (int o = 0; o < kMouthOutputs; ++o)
+    for (int i = 0; i < kMouthHidden; ++i) {
+      double sum = 0.0;
+      for (int k = 0; k < kMouthHidden; ++k)
+        sum += static_cast<double>(a.head[o * kMouthHidden + k]) * a.layers[2][k * kMouthHidden + i];
+      head[o * kMouthHidden + i] = static_cast<float>(sum);
+    }
   std::copy(a.bias, a.bias + kMouthOutputs, bias.data());
   for (int i = 0; i < blocks * kLanes; ++i) {
     const int b = i / kLanes, lane = i % kLanes, g = a.index[std::min(i, count - 1)];

@@ -94,8 +94,8 @@ struct Mouth {
   GridLevel levels[constants::kGridLevels];
   Aligned<float> audio_layer;  // [64][audio] of the first layer
   Aligned<float> grid_layer;   // [64][36] of the first layer
-  Aligned<float> layers[2];    // [64][64]
-  Aligned<float> head;         // [10][64]
+  Aligned<float> hidden_layer; // [64][64], the second
+  Aligned<float> head;         // [10][64]: the third layer and the head, between which nothing happens, in one
   Aligned<float> bias;         // [10]
   Aligned<float> rotation;     // [block][4][16] unit quaternions
   Aligned<float> scale;        // [block][3][16]

@@ -15,7 +15,7 @@ struct Digits {
 };
 
 constexpr int kMaxDigitBits = 12;
-constexpr int64_t kMaxPairs = 0x7f000000;
+constexpr int64_t kMaxPairs = 0x3f000000;  // 4 GiB
 
 int begin_of(int part, int parts, int count) { return static_cast<int>(static_cast<int64_t>(count) * part / parts); }
 
@@ -33,10 +33,8 @@ void accumulate(int32_t* counts, size_t buckets, int parts) {
 
 int32_t* counts_of(Raster& frame, int part) { return frame.cursors.data() + (static_cast<size_t>(part) << kMaxDigitBits); }
 
-uint64_t with_tiles(const TileRect* rects, uint32_t record) {
-  uint32_t tiles;
-  std::memcpy(&tiles, rects + record, sizeof tiles);
-  return static_cast<uint64_t>(tiles) << 32 | record;
+uint64_t with_tiles(const uint32_t* rects, uint32_t record) {
+  return static_cast<uint64_t>(rects[record]) << 32 | record;
 }
 
 TileRect tiles_of(uint64_t item) {
@@ -46,7 +44,7 @@ TileRect tiles_of(uint64_t item) {
   return rect;
 }
 
-// Depths to sort keys over record numbers, the chunks closed up.
+// Keys over record numbers, the chunks closed up.
 void gather_items(Raster& frame, Pool& pool, uint32_t nearest) {
   const int chunks = frame.chunks();
   pool.run(chunks, [&](int chunk) {
@@ -60,8 +58,9 @@ void gather_items(Raster& frame, Pool& pool, uint32_t nearest) {
   });
 }
 
-// One pass; the last one replaces the key, which nobody needs any more, by the tiles of the record.
-void radix_pass(Raster& frame, Pool& pool, Digits digits, int parts, bool last) {
+// One pass; the last one replaces the key, which nobody needs any more, by the spans of the record.
+template <bool Last>
+void radix_pass(Raster& frame, Pool& pool, Digits digits, int parts) {
   pool.run(parts, [&](int part) {
     int32_t* counts = counts_of(frame, part);
     std::fill(counts, counts + digits.buckets(), 0);
@@ -71,12 +70,12 @@ void radix_pass(Raster& frame, Pool& pool, Digits digits, int parts, bool last) 
   });
   accumulate(frame.cursors.data(), digits.buckets(), parts);
   pool.run(parts, [&](int part) {
-    int32_t* to = counts_of(frame, part);
+    int32_t* const to = counts_of(frame, part);
     uint64_t* const spare = frame.spare.data();
-    const TileRect* const rects = frame.rects.data();
+    const uint32_t* const rects = frame.rects.data();
     const uint64_t* const end = frame.items.data() + begin_of(part + 1, parts, frame.sorted_count);
     for (const uint64_t* item = frame.items.data() + begin_of(part, parts, frame.sorted_count); item < end; ++item)
-      spare[to[digits.of(*item)]++] = last ? with_tiles(rects, static_cast<uint32_t>(*item)) : *item;
+      spare[to[digits.of(*item)]++] = Last ? with_tiles(rects, static_cast<uint32_t>(*item)) : *item;
   });
   std::swap(frame.items, frame.spare);
 }
@@ -107,28 +106,31 @@ void count_tiles(const uint64_t* item, const uint64_t* end, const TileTable& tab
   }
 }
 
-// Appends records to the lists of their tiles. Most are up to three tiles wide: for them every row writes three times
-// without a branch, to a place of no meaning where the tile is not touched.
+// Appends records to the lists of their spans. Most are up to two wide and two high: they write four times without a
+// branch, to a place of no meaning where a span is not touched.
 void write_lists(const uint64_t* item, const uint64_t* end, int columns, int32_t* cursors, int32_t nowhere,
                  int32_t* list) {
   for (; item < end; ++item) {
     const int32_t record = static_cast<int32_t>(*item);
     const TileRect r = tiles_of(*item);
-    const int more = r.x1 - r.x0;
+    const int right = r.x1 - r.x0, down = r.y1 - r.y0;
     int32_t* row = cursors + r.y0 * columns + r.x0;
-    for (int y = r.y0; y <= r.y1; ++y, row += columns) {
-      if (more > 2) {
-        for (int x = 0; x <= more; ++x) list[row[x]++] = record;
-        continue;
-      }
-      const int32_t first = row[0], second = row[1], third = row[2];
-      list[first] = record;
-      list[more >= 1 ? second : nowhere] = record;
-      list[more >= 2 ? third : nowhere] = record;
-      row[0] = first + 1;
-      row[1] = second + (more >= 1);
-      row[2] = third + (more >= 2);
+    if ((right | down) > 1) {
+      for (int y = 0; y <= down; ++y, row += columns)
+        for (int x = 0; x <= right; ++x) list[row[x]++] = record;
+      continue;
     }
+    int32_t* const below = row + columns;
+    const int32_t a = row[0], b = row[1], c = below[0], d = below[1];
+    const int corner = right & down;
+    list[a] = record;
+    list[right ? b : nowhere] = record;
+    list[down ? c : nowhere] = record;
+    list[corner ? d : nowhere] = record;
+    row[0] = a + 1;
+    row[1] = b + right;
+    below[0] = c + down;
+    below[1] = d + corner;
   }
 }
 
@@ -147,7 +149,8 @@ void sort_by_depth(Raster& frame, Pool& pool) {
   int bits = 1;
   while (bits < 32 && (farthest - nearest) >> bits != 0) ++bits;
   const int passes = (bits + kMaxDigitBits - 1) / kMaxDigitBits, each = (bits + passes - 1) / passes;
-  for (int p = 0; p < passes; ++p) radix_pass(frame, pool, {p * each, each}, pool.threads(), p + 1 == passes);
+  for (int p = 0; p + 1 < passes; ++p) radix_pass<false>(frame, pool, {p * each, each}, pool.threads());
+  radix_pass<true>(frame, pool, {(passes - 1) * each, each}, pool.threads());
 }
 
 void bin_to_tiles(Raster& frame, Pool& pool) {

@@ -15,7 +15,7 @@ struct Variant;
 
 constexpr int kColours = 3;
 constexpr int kMaxFeatures = 4;
-constexpr int kFeature = 10;      // first of the extra channels in a training record, behind RecordField
+constexpr int kFeature = kRecordFields;      // first of the extra channels in a training record, behind RecordField
 constexpr int kSource = 15;       // its field that holds the bits of the Gaussian's number
 
 struct WorldGaussians {

@@ -41,11 +41,15 @@ struct Pixel {
   T transmittance, r, g, b;
 };
 
-// level: log2(255·alpha); a negative one is below the cut and is skipped.
+// Alpha as it is blended. level: log2(255·alpha); a negative one is below the cut and counts as nothing.
+template <class T>
+EMOTAG_HD T weight_of(T level) {
+  return keep_unless_negative(level, min(alpha_of(level), T(constants::kAlphaMax)));
+}
+
 template <class T>
 EMOTAG_HD void blend_step(Pixel<T>& pixel, T level, T r, T g, T b) {
-  const T alpha = min(alpha_of(level), T(constants::kAlphaMax));
-  const T weight = keep_unless_negative(level, alpha) * pixel.transmittance;
+  const T weight = weight_of(level) * pixel.transmittance;
   pixel.r = fma(weight, r, pixel.r);
   pixel.g = fma(weight, g, pixel.g);
   pixel.b = fma(weight, b, pixel.b);

@@ -9,6 +9,18 @@ namespace emotag {
 
 EMOTAG_HD float softplus(float x) { return x > 20.0f ? x : ::log1pf(::expf(x)); }
 
+// The same for vectors, to a relative error of 4e-6: log(1 + z) = 2·artanh(z / (2 + z)), z = e^-|x|.
+template <class T>
+EMOTAG_HD T softplus_of(T x) {
+  const T shift(12582912.0f), power = max(abs(x) * T(-constants::kLog2e), T(-100.0f));
+  const T magic = power + shift, f = power - (magic - shift);  // as alpha_of
+  const T high = fma(fma(T(0.0095701f), f, T(0.05591786f)), f, T(0.24024745f));
+  const T z = scale_exponent(fma(fma(high, f, T(0.69312181f)), f, T(0.99999926f)), magic);
+  const T s = z * rcp(z + T(2.0f)), square = s * s;
+  const T tail = fma(fma(fma(square, T(1.0f / 9.0f), T(1.0f / 7.0f)), square, T(0.2f)), square, T(1.0f / 3.0f));
+  return max(x, T(0.0f)) + (s + s) * fma(tail, square, T(1.0f));
+}
+
 // Upper triangle (xx xy xz yy yz zz) of Q·diag(s²)·Qᵀ.
 template <class T>
 EMOTAG_HD void covariance_of(const Quat<T>& unit, const Vec3<T>& scale, T* c) {

@@ -31,4 +31,19 @@ EMOTAG_HD float grid_lookup(const float* table, const GridLevel& level, float x,
   return low * (1.0f - wy) + high * wy;
 }
 
+// The same for a vector of points.
+template <class T>
+EMOTAG_HD T grid_lookup_of(const float* table, const GridLevel& level, T x, T y) {
+  const T zero(0.0f), one(1.0f), half(0.5f), scale(level.scale);
+  const T px = fma(min(max(x, zero), one), scale, half), py = fma(min(max(y, zero), one), scale, half);
+  const T fx = truncate(px), fy = truncate(py), wx = px - fx, wy = py - fy;
+  alignas(64) int32_t at[T::width];
+  T::store_int(at, fma(fy, T(static_cast<float>(level.stride)), fx));
+  const float* low_row = table + level.offset;
+  const float* high_row = low_row + level.stride;
+  const T low = T::gather(low_row, at), high = T::gather(high_row, at);
+  const T from = fma(wx, T::gather(low_row + 1, at) - low, low), to = fma(wx, T::gather(high_row + 1, at) - high, high);
+  return keep(both(both(x >= zero, x <= one), both(y >= zero, y <= one)), fma(wy, to - from, from));
+}
+
 }  // namespace emotag

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "../math/hd.h"
+#include "bits_avx2.h"
 
 namespace emotag::simd {
 
@@ -33,6 +34,14 @@ struct Avx2 {
   EMOTAG_HD void store_int(int32_t* p, Avx2 a) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm256_cvttps_epi32(a.v));
   }
+  // Two vectors of whole numbers below 2¹⁶, as sixteen bits each.
+  EMOTAG_HD void store_pair(uint16_t* p, uint16_t* q, Avx2 a, Avx2 b) {
+    const __m256i both = _mm256_packus_epi32(_mm256_cvttps_epi32(a.v), _mm256_cvttps_epi32(b.v));
+    const __m256i ordered = _mm256_permute4x64_epi64(both, 0xd8);
+    _mm_store_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(ordered));
+    _mm_store_si128(reinterpret_cast<__m128i*>(q), _mm256_extracti128_si256(ordered, 1));
+  }
+  EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) { gather_bits_avx2(words, count, bits); }
   EMOTAG_HD Avx2 block_x() { return _mm256_setr_ps(0, 1, 2, 3, 0, 1, 2, 3); }
   EMOTAG_HD Avx2 block_y() { return _mm256_setr_ps(0, 0, 0, 0, 1, 1, 1, 1); }
 
@@ -72,8 +81,11 @@ struct Avx2 {
   friend EMOTAG_INLINE Avx2 abs(Avx2 a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v); }
   friend EMOTAG_INLINE Avx2 select(Mask m, Avx2 a, Avx2 b) { return _mm256_blendv_ps(b.v, a.v, m.m); }
   friend EMOTAG_INLINE Avx2 keep(Mask m, Avx2 a) { return _mm256_and_ps(m.m, a.v); }
+  // Written out, because GCC makes a comparison and a mask of the intrinsic.
   friend EMOTAG_INLINE Avx2 keep_unless_negative(Avx2 sign, Avx2 a) {
-    return _mm256_blendv_ps(a.v, _mm256_setzero_ps(), sign.v);
+    __m256 kept;
+    asm("vblendvps %3, %2, %1, %0" : "=x"(kept) : "x"(a.v), "x"(_mm256_setzero_ps()), "x"(sign.v));
+    return kept;
   }
   friend EMOTAG_INLINE Avx2 sqrt(Avx2 a) { return _mm256_sqrt_ps(a.v); }
   // The estimates have 12 bits; one Newton step makes them good to about 1e-7.

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "../math/hd.h"
+#include "bits_avx2.h"
 
 namespace emotag::simd {
 
@@ -31,6 +32,11 @@ struct Avx512 {
     return _mm512_i32gather_ps(_mm512_loadu_si512(index), base, 4);
   }
   EMOTAG_HD void store_int(int32_t* p, Avx512 a) { _mm512_store_si512(p, _mm512_cvttps_epi32(a.v)); }
+  EMOTAG_HD void store_pair(uint16_t* p, uint16_t* q, Avx512 a, Avx512 b) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(a.v)));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(q), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(b.v)));
+  }
+  EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) { gather_bits_avx2(words, count, bits); }
   EMOTAG_HD Avx512 block_x() { return _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3); }
   EMOTAG_HD Avx512 block_y() { return _mm512_setr_ps(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3); }
 

@@ -44,6 +44,16 @@ struct Plain {
   EMOTAG_HD void store_int(int32_t* p, Plain a) {
     for (int i = 0; i < 4; ++i) p[i] = static_cast<int32_t>(a.v[i]);
   }
+  // Two vectors of whole numbers below 2¹⁶, as sixteen bits each.
+  EMOTAG_HD void store_pair(uint16_t* p, uint16_t* q, Plain a, Plain b) {
+    for (int i = 0; i < 4; ++i) p[i] = static_cast<uint16_t>(a.v[i]), q[i] = static_cast<uint16_t>(b.v[i]);
+  }
+  // Bit i of bits[k] is bit k of words[i], 16 of up to 64 words.
+  EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) {
+    for (int k = 0; k < 16; ++k) bits[k] = 0;
+    for (int i = 0; i < count; ++i)
+      for (unsigned word = words[i]; word != 0; word &= word - 1) bits[__builtin_ctz(word)] |= uint64_t{1} << i;
+  }
   // Lane i is pixel i of a 4×4 block: rows of four.
   EMOTAG_HD Plain block_x() { return Floats{0, 1, 2, 3}; }
   EMOTAG_HD Plain block_y() { return Floats{0, 0, 0, 0}; }

@@ -10,21 +10,32 @@ namespace emotag {
 
 constexpr int kBatch = kLanes;  // Gaussians that go through the network together: one block
 
-// out[o] = start[o] + Σ_i weights[o][i]·in[i] for a batch; activations are [channel][16].
-template <class F, bool Relu>
+// out[o] = start[o] + Σ_i weights[o][i]·in[i] for a batch; activations are [channel][16]. Together outputs share what is
+// loaded of the inputs.
+template <class F, int Together, bool Relu>
 static EMOTAG_INLINE void dense(const float* weights, const float* start, const float (*in)[kBatch], int inputs,
                                 float (*out)[kBatch], int outputs) {
-  constexpr int kVectors = kBatch / F::width, kTogether = 2;
-  for (int o = 0; o < outputs; o += kTogether) {
-    F sum[kTogether][kVectors];
-    for (int t = 0; t < kTogether; ++t)
+  constexpr int kVectors = kBatch / F::width;
+  for (int o = 0; o < outputs; o += Together) {
+    F sum[Together][kVectors];
+#pragma GCC unroll 8
+    for (int t = 0; t < Together; ++t)
+#pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sum[t][v] = F(start == nullptr ? 0.0f : start[o + t]);
-    for (int i = 0; i < inputs; ++i)
-      for (int v = 0; v < kVectors; ++v) {
-        const F x = F::load(in[i] + v * F::width);
-        for (int t = 0; t < kTogether; ++t) sum[t][v] = fma(F(weights[(o + t) * inputs + i]), x, sum[t][v]);
+    for (int i = 0; i < inputs; ++i) {
+      F x[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) x[v] = F::load(in[i] + v * F::width);
+#pragma GCC unroll 8
+      for (int t = 0; t < Together; ++t) {
+        const F weight(weights[(o + t) * inputs + i]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) sum[t][v] = fma(weight, x[v], sum[t][v]);
       }
-    for (int t = 0; t < kTogether; ++t)
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < Together; ++t)
+#pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v)
         F::store(out[o + t] + v * F::width, Relu ? max(sum[t][v], F(0.0f)) : sum[t][v]);
   }
@@ -35,19 +46,21 @@ template <class F>
 static EMOTAG_INLINE void mouth_network(const Mouth& mouth, const float* audio, const float (*position)[kBatch],
                                         float (*out)[kBatch]) {
   using namespace constants;
+  constexpr int kTogether = F::width / 2;  // eight sums, whatever the width
   alignas(64) float grid[kGridFeatures][kBatch], a[kMouthHidden][kBatch], b[kMouthHidden][kBatch];
   const int planes[kGridPlanes][2] = {{0, 1}, {1, 2}, {0, 2}};
-  const float inverse = 0.5f / mouth.bound;
-  for (int p = 0; p < kGridPlanes; ++p)
-    for (int l = 0; l < kGridLevels; ++l)
-      for (int i = 0; i < kBatch; ++i)
-        grid[p * kGridLevels + l][i] =
-            grid_lookup(mouth.tables[p].data(), mouth.levels[l], (position[planes[p][0]][i] + mouth.bound) * inverse,
-                        (position[planes[p][1]][i] + mouth.bound) * inverse);
-  dense<F, true>(mouth.grid_layer.data(), audio, grid, kGridFeatures, a, kMouthHidden);
-  dense<F, true>(mouth.layers[0].data(), nullptr, a, kMouthHidden, b, kMouthHidden);
-  dense<F, false>(mouth.layers[1].data(), nullptr, b, kMouthHidden, a, kMouthHidden);
-  dense<F, false>(mouth.head.data(), mouth.bias.data(), a, kMouthHidden, out, kMouthOutputs);
+  const F inverse(0.5f / mouth.bound), half(0.5f);
+  for (int i = 0; i < kBatch; i += F::width) {
+    F unit[3];
+    for (int c = 0; c < 3; ++c) unit[c] = fma(F::load(position[c] + i), inverse, half);
+    for (int p = 0; p < kGridPlanes; ++p)
+      for (int l = 0; l < kGridLevels; ++l)
+        F::store(grid[p * kGridLevels + l] + i,
+                 grid_lookup_of(mouth.tables[p].data(), mouth.levels[l], unit[planes[p][0]], unit[planes[p][1]]));
+  }
+  dense<F, kTogether, true>(mouth.grid_layer.data(), audio, grid, kGridFeatures, a, kMouthHidden);
+  dense<F, kTogether, true>(mouth.hidden_layer.data(), nullptr, a, kMouthHidden, b, kMouthHidden);
+  dense<F, 2, false>(mouth.head.data(), mouth.bias.data(), b, kMouthHidden, out, kMouthOutputs);
 }
 
 // Writes geometry and offset of mouth block `block`.
@@ -75,10 +88,6 @@ void mouth_block(Frame& frame, int block) {
     F::store(position[2] + lane, world.z);
   }
   mouth_network<F>(mouth, frame.mouth_audio.data(), position, out);
-  alignas(64) float factor[3][kBatch];
-  for (int c = 0; c < 3; ++c)
-    for (int i = 0; i < kBatch; ++i) factor[c][i] = softplus(out[7 + c][i] * kMouthScaleScale);
-
   for (int lane = 0; lane < kLanes; lane += F::width) {
     const F metres(kMouthMeanScale);
     const Vec3<F> shift = rotate(view, Vec3<F>{F::load(out[0] + lane) * metres, F::load(out[1] + lane) * metres,
@@ -91,10 +100,11 @@ void mouth_block(Frame& frame, int block) {
     const Quat<F> turn = normalized(Quat<F>{F::load(out[3] + lane), F::load(out[4] + lane), F::load(out[5] + lane),
                                             F::load(out[6] + lane)});
     const Quat<F> local = {F::load(q), F::load(q + kLanes), F::load(q + 2 * kLanes), F::load(q + 3 * kLanes)};
-    const Vec3<F> scale = {F::load(s) * F::load(factor[0] + lane), F::load(s + kLanes) * F::load(factor[1] + lane),
-                           F::load(s + 2 * kLanes) * F::load(factor[2] + lane)};
+    F scale[3];
+    for (int c = 0; c < 3; ++c)
+      scale[c] = F::load(s + c * kLanes) * softplus_of(F::load(out[7 + c] + lane) * F(kMouthScaleScale));
     F covariance[6];
-    covariance_of(local * turn, scale, covariance);
+    covariance_of(local * turn, Vec3<F>{scale[0], scale[1], scale[2]}, covariance);
     for (int k = 0; k < 6; ++k) F::store(geometry + (kCovariance + k) * kLanes + lane, covariance[k]);
   }
 }

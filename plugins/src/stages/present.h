@@ -11,9 +11,9 @@ struct TileArea {
 };
 
 static inline TileArea area_of(const View& view, int tile_x, int tile_y) {
-  const int x = tile_x * constants::kTile, y = tile_y * constants::kTile;
+  const int x = tile_x * constants::kSpan, y = tile_y * constants::kTile;
   const int width = view.width - x, height = view.height - y;
-  return {x, y, width < constants::kTile ? width : constants::kTile, height < constants::kTile ? height : constants::kTile};
+  return {x, y, width < constants::kSpan ? width : constants::kSpan, height < constants::kTile ? height : constants::kTile};
 }
 
 // Background of one block in units of 1/255, [channel][16]; zero outside the picture.
@@ -60,10 +60,10 @@ static EMOTAG_INLINE void pack_block(const Frame& frame, const float (*value)[kB
 static EMOTAG_INLINE void write_bytes(const Frame& frame, const TileArea& area, const uint32_t (*packed)[kBlockPixels]) {
   const int channels = frame.output.pixels == Pixels::kRgba8 ? 4 : 3;
   for (int y = 0; y < area.height; ++y) {
-    uint32_t row[constants::kTile];
-    for (int s = 0; s < kTileBlocks; ++s)
+    uint32_t row[constants::kSpan];
+    for (int s = 0; s < kBlockColumns; ++s)
       memcpy(row + s * constants::kBlock,
-             packed[y / constants::kBlock * kTileBlocks + s] + y % constants::kBlock * constants::kBlock,
+             packed[y / constants::kBlock * kBlockColumns + s] + y % constants::kBlock * constants::kBlock,
              constants::kBlock * sizeof(uint32_t));
     uint8_t* to = frame.output.image + (static_cast<size_t>(area.y + y) * frame.view.width + area.x) * channels;
     if (channels == 4) {
@@ -79,7 +79,7 @@ static EMOTAG_INLINE void write_floats(const Frame& frame, const TileArea& area,
   const Output& out = frame.output;
   for (int y = 0; y < area.height; ++y)
     for (int x = 0; x < area.width; ++x) {
-      const int block = y / constants::kBlock * kTileBlocks + x / constants::kBlock;
+      const int block = y / constants::kBlock * kBlockColumns + x / constants::kBlock;
       const int pixel = y % constants::kBlock * constants::kBlock + x % constants::kBlock;
       const size_t to = static_cast<size_t>(area.y + y) * frame.view.width + area.x + x;
       const float clear = pixels.value[block][0][pixel];
@@ -90,18 +90,17 @@ static EMOTAG_INLINE void write_floats(const Frame& frame, const TileArea& area,
     }
 }
 
-// Draws tile number `tile`.
+// Draws span number `tile`.
 template <class F>
 void draw_tile(Frame& frame, int tile) {
-  const int tile_x = tile % frame.view.tiles_x(), tile_y = tile / frame.view.tiles_x();
-  const TileArea area = area_of(frame.view, tile_x, tile_y);
+  const TileArea area = area_of(frame.view, tile % frame.view.tiles_x(), tile / frame.view.tiles_x());
   TilePixels pixels;
-  blend_tile<F>(frame, tile_x, tile_y, &pixels);
+  blend_tile<F>(frame, tile, static_cast<float>(area.x), static_cast<float>(area.y), &pixels);
   if (frame.output.pixels == Pixels::kFloats) return write_floats(frame, area, pixels);
   alignas(64) uint32_t packed[kBlocksInTile][kBlockPixels];
   for (int s = 0; s < kBlocksInTile; ++s)
-    pack_block<F>(frame, pixels.value[s], area.x + s % kTileBlocks * constants::kBlock,
-                  area.y + s / kTileBlocks * constants::kBlock, packed[s]);
+    pack_block<F>(frame, pixels.value[s], area.x + s % kBlockColumns * constants::kBlock,
+                  area.y + s / kBlockColumns * constants::kBlock, packed[s]);
   write_bytes(frame, area, packed);
 }
 

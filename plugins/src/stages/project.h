@@ -40,15 +40,58 @@ static EMOTAG_INLINE void colour_of(const Frame& frame, const Vec3<F>& mean, con
                                   [&](int k) { return F::load_half(sh + ((k - 1) * 3 + c) * kLanes); });
 }
 
-// Where a chunk writes, and the depths it has seen.
-struct Packed {
+// Where a chunk of Gaussians writes those that are visible, and the depths it has seen.
+template <class F>
+struct Packer {
+  Raster& raster;
+  const int chunk;
   int place;
-  uint32_t near, far;
+  F near, far;
+
+  EMOTAG_INLINE Packer(Raster& to, int number)
+      : raster(to), chunk(number), place(number * kProjectChunk), near(3e38f), far(0.0f) {}
+
+  // Appends the `visible` ones of a vector: records, spans and depths. fields: as RecordField, but for kTiles.
+  template <class Mask, class After>
+  EMOTAG_INLINE void append(Mask visible, const Splat<F>& s, const F& depth, F* fields, const After& after) {
+    near = min(near, select(visible, depth, near));
+    far = max(far, select(visible, depth, far));
+    fields[kTiles] = fma(s.tile_x0, F(256.0f), s.tile_x1);
+    simd::to_records(fields);
+    alignas(64) int32_t first[F::width], last[F::width];  // two bytes each of a TileRect
+    alignas(64) float depths[F::width];
+    const F half(static_cast<float>(constants::kTile) / constants::kSpan), byte(256.0f);
+    F::store_int(first, fma(s.tile_y0, byte, truncate(s.tile_x0 * half)));
+    F::store_int(last, fma(s.tile_y1, byte, truncate(s.tile_x1 * half)));
+    F::store(depths, depth);
+    for (unsigned left = bits(visible); left != 0; left &= left - 1) {
+      const int i = __builtin_ctz(left), to = place++;
+      float* record = raster.records.data() + static_cast<size_t>(to) * simd::kRecord;
+      simd::store_record(record, fields, i);
+      after(record, i);
+      raster.rects[to] = static_cast<uint32_t>(first[i] | last[i] << 16);
+      memcpy(raster.depths.data() + to, depths + i, sizeof depths[i]);
+    }
+  }
+
+  // The depths of visible Gaussians are positive: their bits sort as they do.
+  EMOTAG_INLINE void finish() const {
+    alignas(64) float least[F::width], most[F::width];
+    F::store(least, near);
+    F::store(most, far);
+    for (int i = 1; i < F::width; ++i) {
+      least[0] = min(least[0], least[i]);
+      most[0] = max(most[0], most[i]);
+    }
+    raster.visible[chunk] = place - chunk * kProjectChunk;
+    memcpy(raster.near.data() + chunk, least, sizeof least[0]);
+    memcpy(raster.far.data() + chunk, most, sizeof most[0]);
+  }
 };
 
 // Projects one vector of Gaussians and appends the visible ones.
 template <class F, int Degree>
-static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Packed* packed) {
+static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Packer<F>* packer) {
   const Gaussians& g = *frame.scene.gaussians;
   const int mouth = frame.mouth_moves ? block - g.mouth_begin : -1;
   const size_t block_floats = kGaussianFields * kLanes;
@@ -63,31 +106,15 @@ static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Pack
   for (int k = 0; k < 6; ++k) covariance[k] = F::load(geometry + (kCovariance + k) * kLanes);
   const F level = F::load(geometry + kLevel * kLanes);
   Splat<F> s;
-  unsigned visible = bits(project(bound.mean, bound.axes, covariance, level, frame.view.pinhole, &s));
-  if (visible == 0) return;
+  const auto visible = project(bound.mean, bound.axes, covariance, level, frame.view.pinhole, &s);
+  if (bits(visible) == 0) return;
 
   constexpr int kRest = (sh_coefficients(Degree) - 1) * 3 * kLanes;
   F colour[3];
   colour_of<F, Degree>(frame, bound.mean, geometry, g.sh.data() + static_cast<size_t>(block) * kRest + lane, colour);
-  F fields[simd::kRecord] = {s.u, s.v, s.qa, s.qb, s.qc, level, colour[0], colour[1], colour[2], s.half_x,
-                             F(0.0f), F(0.0f), F(0.0f), F(0.0f), F(0.0f), F(0.0f)};
-  simd::to_records(fields);
-  alignas(64) int32_t tiles[4][F::width];
-  alignas(64) uint32_t depth[F::width];
-  F::store_int(tiles[0], s.tile_x0);
-  F::store_int(tiles[1], s.tile_y0);
-  F::store_int(tiles[2], s.tile_x1);
-  F::store_int(tiles[3], s.tile_y1);
-  F::store(reinterpret_cast<float*>(depth), bound.mean.z);
-  for (; visible != 0; visible &= visible - 1) {
-    const int i = __builtin_ctz(visible), to = packed->place++;
-    simd::store_record(frame.records.data() + static_cast<size_t>(to) * simd::kRecord, fields, i);
-    frame.rects[to] = {static_cast<uint8_t>(tiles[0][i]), static_cast<uint8_t>(tiles[1][i]),
-                       static_cast<uint8_t>(tiles[2][i]), static_cast<uint8_t>(tiles[3][i])};
-    frame.depths[to] = depth[i];
-    packed->near = depth[i] < packed->near ? depth[i] : packed->near;
-    packed->far = depth[i] > packed->far ? depth[i] : packed->far;
-  }
+  F fields[simd::kRecord] = {s.u, s.v, s.qa, s.qb, s.qc, level, s.half_x, F(0.0f), colour[0], colour[1], colour[2],
+                             F(0.0f), F(0.0f), F(0.0f), F(0.0f), F(0.0f)};
+  packer->append(visible, s, bound.mean.z, fields, [](float*, int) {});
 }
 
 template <class F, int Degree>
@@ -95,12 +122,10 @@ void project_blocks(Frame& frame, int chunk) {
   constexpr int kChunkBlocks = kProjectChunk / kLanes;
   const int first = chunk * kChunkBlocks, blocks = frame.scene.gaussians->blocks;
   const int last = first + kChunkBlocks < blocks ? first + kChunkBlocks : blocks;
-  Packed packed = {chunk * kProjectChunk, 0xffffffffu, 0u};
+  Packer<F> packer(frame, chunk);
   for (int b = first; b < last; ++b)
-    for (int lane = 0; lane < kLanes; lane += F::width) project_vector<F, Degree>(frame, b, lane, &packed);
-  frame.visible[chunk] = packed.place - chunk * kProjectChunk;
-  frame.near[chunk] = packed.near;
-  frame.far[chunk] = packed.far;
+    for (int lane = 0; lane < kLanes; lane += F::width) project_vector<F, Degree>(frame, b, lane, &packer);
+  packer.finish();
 }
 
 // Projects one chunk of kProjectChunk Gaussians.

@@ -7,7 +7,8 @@
 #pragma once
 
 #include "../trace.h"
-#include "blend.h"
+#include "../math/blend.h"
+#include "hits.h"
 
 namespace emotag {
 
@@ -20,10 +21,15 @@ struct alignas(64) TraceTile {
 
 template <int Channels>
 constexpr int trace_fields() {
-  return Channels == kColours ? kBlendFields : kFeature + kMaxFeatures;
+  return Channels == kColours ? kRecordFields : kFeature + kMaxFeatures;
 }
+// Up to 64 records, by field, and the blocks that they touch.
 template <int Channels>
-using TraceGroup = GroupOf<trace_fields<Channels>()>;
+struct alignas(64) TraceGroup {
+  float field[trace_fields<Channels>()][kGroup];
+  Touched touched;
+  uint64_t hits[kBlocksInTile];
+};
 constexpr int channel_field(int c) { return c < kColours ? kRed + c : kFeature + c - kColours; }
 
 // A block's corner in the picture.
@@ -32,8 +38,8 @@ struct Corner {
 };
 
 static inline Corner corner_of(const View& view, int tile, int block) {
-  return {tile % view.tiles_x() * constants::kTile + block % kTileBlocks * constants::kBlock,
-          tile / view.tiles_x() * constants::kTile + block / kTileBlocks * constants::kBlock};
+  return {tile % view.tiles_x() * constants::kSpan + block % kBlockColumns * constants::kBlock,
+          tile / view.tiles_x() * constants::kTile + block / kBlockColumns * constants::kBlock};
 }
 
 // How many pixels of a block are inside the picture, along one axis.
@@ -66,13 +72,29 @@ static EMOTAG_INLINE void start_block(const View& view, Corner at, float* transm
     transmittance[i] = i % constants::kBlock < columns && i / constants::kBlock < rows ? 1.0f : 0.0f;
 }
 
+// Loads up to 64 records and finds their blocks; the corner is the span's.
+template <class F, int Channels>
+static EMOTAG_INLINE void load_trace(const Trace& trace, const int32_t* list, int count, Corner corner, unsigned done,
+                                     TraceGroup<Channels>* group) {
+  for (int at = 0; at < count; at += F::width) {
+    const Members<F> member(list + at, count - at);
+    prefetch_records(trace, list + at + F::width, F::width);
+    F r[simd::kRecord], top, bottom;
+    simd::load_records<F>(trace.records.data(), member.index, r);
+    for (int f = 0; f < trace_fields<Channels>(); ++f) F::store(group->field[f] + at, r[f]);
+    find_touched(r, static_cast<float>(corner.x), static_cast<float>(corner.y), done, &top, &bottom);
+    F::store_pair(group->touched.top + at, group->touched.bottom + at, top, bottom);
+  }
+  collect_hits<F>(group->touched, count, group->hits);
+}
+
 // The level of a Gaussian at the pixels of a block, one vector after another.
 template <class F>
 struct Ellipse {
   F dx, dy, slope, base, qc;
 
-  template <int Fields>
-  EMOTAG_INLINE Ellipse(const GroupOf<Fields>& group, int j, F px, F py) {
+  template <int Channels>
+  EMOTAG_INLINE Ellipse(const TraceGroup<Channels>& group, int j, F px, F py) {
     dx = px - F(group.field[kU][j]);
     dy = py - F(group.field[kV][j]);
     qc = F(group.field[kQc][j]);
@@ -243,8 +265,7 @@ void trace_tile_of(const Trace& trace, int tile, float* channels, float* alpha) 
   const uint32_t end = trace.tile_begin[tile + 1];
   for (uint32_t k = trace.tile_begin[tile]; k < end && done != kAllDone; k += kGroup) {
     const int count = end - k < kGroup ? static_cast<int>(end - k) : kGroup;
-    load_group<F>(trace, trace.list.data() + k, count, static_cast<float>(corner.x), static_cast<float>(corner.y), done,
-                  &group);
+    load_trace<F, Channels>(trace, trace.list.data() + k, count, corner, done, &group);
     for (int s = 0; s < kBlocksInTile; ++s)
       if (group.hits[s] != 0 && (done >> s & 1u) == 0 &&
           trace_block<F, Channels>(group, group.hits[s], corner_of(view, tile, s), pixels.value[s]))
@@ -291,7 +312,7 @@ void untrace_tile_of(const Trace& trace, int tile, const TracePlanes& picture, c
   for (uint32_t k = trace.tile_begin[tile]; k < end && done != kAllDone; k += kGroup) {
     const int count = end - k < kGroup ? static_cast<int>(end - k) : kGroup;
     const int32_t* list = trace.list.data() + k;
-    load_group<F>(trace, list, count, static_cast<float>(corner.x), static_cast<float>(corner.y), done, &group);
+    load_trace<F, Channels>(trace, list, count, corner, done, &group);
     uint64_t touched = 0;
     for (int s = 0; s < kBlocksInTile; ++s)
       if ((done >> s & 1u) == 0) touched |= group.hits[s];

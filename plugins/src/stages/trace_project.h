@@ -50,7 +50,7 @@ static EMOTAG_INLINE Vec3<F> direction_of(const Trace& trace, const Vec3<F>& wor
 }
 
 template <class F, int Degree>
-static EMOTAG_INLINE void trace_vector(const WorldGaussians& g, Trace& trace, int first, Packed* packed) {
+static EMOTAG_INLINE void trace_vector(const WorldGaussians& g, Trace& trace, int first, Packer<F>* packer) {
   alignas(64) int32_t index[F::width];
   alignas(64) float levels[F::width];
   for (int i = 0; i < F::width; ++i) {
@@ -61,52 +61,33 @@ static EMOTAG_INLINE void trace_vector(const WorldGaussians& g, Trace& trace, in
   const WorldVector<F> at(g, trace.view, index);
   Splat<F> s;
   const F level = F::load(levels);
-  unsigned visible = bits(project(at.mean, at.view, at.covariance, level, trace.view.pinhole, &s));
-  if (visible == 0) return;
+  const auto visible = project(at.mean, at.view, at.covariance, level, trace.view.pinhole, &s);
+  if (bits(visible) == 0) return;
 
   F fields[simd::kRecord], basis[sh_coefficients(constants::kMaxShDegree)], inverse;
   if constexpr (Degree > 0) sh_basis<Degree>(direction_of(trace, at.world, &inverse), basis);
   const Columns<F> sh(g.sh, index, g.stored_coefficients * 3);
   for (int c = 0; c < kColours; ++c)
     fields[kRed + c] = sh_colour<Degree>(sh[c], basis, [&](int k) { return sh[3 * k + c]; });
-  const F ellipse[kRed] = {s.u, s.v, s.qa, s.qb, s.qc, level};
-  for (int f = 0; f < kRed; ++f) fields[f] = ellipse[f];
+  const F ellipse[kHalfX] = {s.u, s.v, s.qa, s.qb, s.qc, level};
+  for (int f = 0; f < kHalfX; ++f) fields[f] = ellipse[f];
   fields[kHalfX] = s.half_x;
   for (int f = kFeature; f < simd::kRecord; ++f) fields[f] = F(0.0f);
   if (g.features != nullptr) {
     const Columns<F> features(g.features, index, kMaxFeatures);
     for (int f = 0; f < kMaxFeatures; ++f) fields[kFeature + f] = features[f];
   }
-  simd::to_records(fields);
-  alignas(64) int32_t tiles[4][F::width];
-  alignas(64) uint32_t depth[F::width];
-  F::store_int(tiles[0], s.tile_x0);
-  F::store_int(tiles[1], s.tile_y0);
-  F::store_int(tiles[2], s.tile_x1);
-  F::store_int(tiles[3], s.tile_y1);
-  F::store(reinterpret_cast<float*>(depth), at.mean.z);
-  for (; visible != 0; visible &= visible - 1) {
-    const int i = __builtin_ctz(visible), to = packed->place++;
-    float* record = trace.records.data() + static_cast<size_t>(to) * simd::kRecord;
-    simd::store_record(record, fields, i);
-    memcpy(record + kSource, index + i, sizeof index[i]);
-    trace.rects[to] = {static_cast<uint8_t>(tiles[0][i]), static_cast<uint8_t>(tiles[1][i]),
-                       static_cast<uint8_t>(tiles[2][i]), static_cast<uint8_t>(tiles[3][i])};
-    trace.depths[to] = depth[i];
-    packed->near = depth[i] < packed->near ? depth[i] : packed->near;
-    packed->far = depth[i] > packed->far ? depth[i] : packed->far;
-  }
+  packer->append(visible, s, at.mean.z, fields,
+                 [&](float* record, int i) { memcpy(record + kSource, index + i, sizeof index[i]); });
 }
 
 template <class F, int Degree>
 void trace_blocks(const WorldGaussians& g, Trace& trace, int chunk) {
   const int first = chunk * kProjectChunk;
   const int last = first + kProjectChunk < trace.places ? first + kProjectChunk : trace.places;
-  Packed packed = {first, 0xffffffffu, 0u};
-  for (int i = first; i < last; i += F::width) trace_vector<F, Degree>(g, trace, i, &packed);
-  trace.visible[chunk] = packed.place - first;
-  trace.near[chunk] = packed.near;
-  trace.far[chunk] = packed.far;
+  Packer<F> packer(trace, chunk);
+  for (int i = first; i < last; i += F::width) trace_vector<F, Degree>(g, trace, i, &packer);
+  packer.finish();
 }
 
 // Projects one chunk of kProjectChunk Gaussians.

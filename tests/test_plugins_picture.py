@@ -213,7 +213,7 @@ def test_mouths_of_other_audio_widths_move(scene: plugins.Scene) -> None:
 
 
 def test_too_many_pairs_are_refused() -> None:
-    """34,000 Gaussians on each of 32,768 spans of tiles are more than a list can number; found before it is allocated."""
+    """34,000 Gaussians on each of 32,768 spans are more than a list can number; found before it is allocated."""
     head = egg.head(8, 8, 1)
     small = egg.gaussians(head, 34_000, 0, 0)
     huge = plugins.Gaussians(

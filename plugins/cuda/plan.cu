@@ -111,8 +111,10 @@ int lay_out_workspace(EmotagCudaPlan* p) {
   if (pairs > 0x7fffffffu || places > 0x7fffffffu)
     return fail(EMOTAG_CUDA_BAD_ARGUMENT, "%zu pairs of a Gaussian and a tile are more than a sort can number; draw fewer "
                 "avatars at once, or a smaller picture", pairs);
+  int device = 0, error = check_cuda(cudaGetDevice(&device), "planning the sort");  // CUB's own answer says less
+  if (error != EMOTAG_CUDA_OK) return error;
   size_t room = 0;
-  const int error = check_cuda(sort_room(static_cast<uint32_t>(pairs), key_bits(p->all_tiles()), &room), "planning the sort");
+  error = check_cuda(sort_room(static_cast<uint32_t>(pairs), key_bits(p->all_tiles()), &room), "planning the sort");
   if (error != EMOTAG_CUDA_OK) return error;
   const size_t joints = emotag::constants::kJoints, hidden = emotag::constants::kMouthHidden;
   const size_t bytes[kRegions] = {

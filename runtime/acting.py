@@ -63,7 +63,7 @@ class Acting:
 
     @property
     def _eased(self) -> tuple[Any, ...]:
-        return self.poser.eased, self.gaze.eased, self.blend.eased
+        return self.poser.eased, self.blend.eased
 
     def reset(self) -> None:
         """The next frame is the first: controls are where they want to be at once."""
@@ -72,6 +72,7 @@ class Acting:
         self._said = self._network.rest.copy()
         self._closing.cancel()
         self.feeling.reset()
+        self.gaze.reset()
         self.resting.reset()
 
     def interrupt(self) -> None:

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..plugins import Camera
 from .acting import Scene
@@ -101,6 +102,11 @@ class Avatar(Controls):
         row = self._model.cues.at(index)
         pivot = self._acting.pivot + self._model.cues.cues.translation[row]
         return self._view.of(self._painter.cue_camera(row), pivot)
+
+    @property
+    def head_middle(self) -> NDArray[np.float64]:
+        """[3] the middle of the head at rest, metres: what `camera.orbit` goes around, and a point to look at."""
+        return self._acting.pivot.copy()
 
     # Audio in, frames out
 

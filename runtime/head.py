@@ -103,10 +103,11 @@ class Gaze:
         self._angles: tuple[float, float] | None = None
         self._point: Float | None = None
         self._eased = Eased(3, GAZE_SECONDS)  # rotation about x and y, times its weight, and the weight
+        self._fresh = True
 
-    @property
-    def eased(self) -> Eased:
-        return self._eased
+    def reset(self) -> None:
+        """The next frame looks where it wants to at once."""
+        self._fresh = True
 
     def set(self, value: Any) -> None:
         """None, "camera", (yaw, pitch) in degrees from ahead, or a point [3] in metres. Raises ControlError."""
@@ -137,6 +138,9 @@ class Gaze:
             point = camera if self._point is None else self._point
             about_x, about_y = self._angles or self._towards(stance, point)
             self._eased.aim(np.array([about_x, about_y, 1], np.float32))
+        if self._fresh:
+            self._eased.snap()
+            self._fresh = False
         state = self._eased.advance()
         weight = state[2]
         if weight:

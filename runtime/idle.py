@@ -23,7 +23,7 @@ from .manifest import ACTION_UNITS, FRAME_RATE
 
 _SAME = 1 - 1e-6  # cosine similarity that counts as 1: the head turns by less than 0.1° a frame
 _SHORTEST, _LONGEST = 8, 90  # frames of a segment, whatever the track says
-_HELD = 0.2  # speed of the track within a segment
+_HELD = 0.3  # speed of the track within a segment
 _EASE = 0.3  # seconds from one speed to another
 _SWELL = 1.0  # seconds in which sway sets in and fades
 AU45 = ACTION_UNITS.index("AU45")
@@ -99,7 +99,7 @@ class Sway:
         # Hz, radians, and heights: three waves on each of rotation x y z, neck x, translation x y z
         self._rate = rng.uniform(0.11, 0.37, (7, 3)) * 2 * np.pi / FRAME_RATE
         self._phase = rng.uniform(0, 2 * np.pi, (7, 3))
-        self._height = np.array([0.0045, 0.006, 0.003, 0.0015, 0.0005, 0.0003, 0.0004])[:, None] * [1.0, 0.7, 0.5]
+        self._height = np.array([0.007, 0.010, 0.005, 0.0025, 0.0007, 0.0004, 0.0006])[:, None] * [1.0, 0.7, 0.5]
         self._rate[3], self._rate[5] = rng.uniform(0.22, 0.29) * 2 * np.pi / FRAME_RATE, self._rate[3, 0]  # one breath
         self._rate[3, 1:] *= 2.03
         self._rate[5] = self._rate[3]

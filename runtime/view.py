@@ -138,7 +138,7 @@ def resized(camera: Camera, width: int, height: int) -> Camera:
 
 def _orbited(view: NDArray[np.float64], pivot: NDArray[np.float64], yaw: float, pitch: float) -> NDArray[np.float64]:
     """`view` after the camera has gone around `pivot`. In its axes (x right, y down) the world turns the other way."""
-    y, p = math.radians(yaw), math.radians(pitch)
+    y, p = math.radians(yaw), math.radians(-pitch)
     about_y = np.array([[math.cos(y), 0, math.sin(y)], [0, 1, 0], [-math.sin(y), 0, math.cos(y)]])
     about_x = np.array([[1, 0, 0], [0, math.cos(p), -math.sin(p)], [0, math.sin(p), math.cos(p)]])
     turn = about_x.T @ about_y

@@ -13,10 +13,12 @@ from typing import Any
 from ..avatar import Avatar
 from ..dump import Dump
 from ..frame import Frame
+from ..model import Model
 from ..output import check_output, partial_name, write_video
+from ..sheet import CELL, grid, sheet
 from ..sound import with_sound
 from .guard import guarded
-from .image import read_background
+from .image import read_background, write_png
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=0, help="threads that draw (default: one for each core)")
     parser.add_argument("--downmix", action="store_true", help="average the channels of stereo audio")
     parser.add_argument("--stats", type=Path, metavar="FILE", help="also write the frame times as JSON")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE",
+        help="write a picture of all emotions and views of one moment; with -o, the video shows them side by side",
+    )  # fmt: skip
     recorded = parser.add_argument_group("the recorded clip of a released checkpoint")
     recorded.add_argument(
         "--cued", action="store_true",
@@ -55,12 +61,22 @@ def _parser() -> argparse.ArgumentParser:
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.audio is None and not options.cued:
         parser.error("give an audio file, or --cued for the recorded clip")
-    if options.output is None and options.dump is None:
+    if options.sheet is not None:
+        _check_sheet(parser, options)
+    elif options.output is None and options.dump is None:
         parser.error("give -o out.mp4" + (" or --dump file.npz" if options.cued else ""))
     if options.dump is not None and not options.cued:
         parser.error("--dump needs --cued")
     if options.dump_frames is not None and options.dump is None:
         parser.error("--dump-frames needs --dump")
+
+
+def _check_sheet(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    for name in ("cued", "background", "stats"):
+        if getattr(options, name):
+            parser.error(f"--{name} does not go with --sheet")
+    if options.size is not None and options.size[0] != options.size[1]:
+        parser.error("the cells of a --sheet are square: give --size such as 192x192")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -82,6 +98,8 @@ def _run(options: argparse.Namespace) -> int:
     for path, suffix in ((options.output, ".mp4"), (options.dump, ".npz"), (options.stats, ".json")):
         if path is not None:
             check_output(path, suffix)
+    if options.sheet is not None:
+        return _sheet(options)
     width, height = options.size or (None, None)
     avatar = Avatar(options.bundle, threads=options.threads, width=width, height=height)
     if options.background is not None:
@@ -100,6 +118,18 @@ def _run(options: argparse.Namespace) -> int:
         dump.save(Path(options.dump))
         print(f"{options.dump}: geometry of frames {', '.join(map(str, dump.frames))}")
     _report(avatar, options.stats)
+    return 0
+
+
+def _sheet(options: argparse.Namespace) -> int:
+    check_output(options.sheet, ".png")
+    model = Model.load(options.bundle, threads=options.threads)
+    size = options.size[0] if options.size else CELL
+    write_png(options.sheet, sheet(model, options.audio, size, options.downmix))
+    print(f"{options.sheet}: classes at levels 1 to 3, views from -60° to +60°")
+    if options.output is not None:
+        count = write_video(options.output, grid(model, options.audio, size, options.downmix))
+        print(f"{options.output}: {count} frames, {count / 25:.2f} s")
     return 0
 
 

@@ -65,7 +65,7 @@ sample: $(installed)
 $(installed): pyproject.toml constraints.txt $(native) | $(BIN)/python
 	@echo "make: installing what constraints.txt pins into $(VENV); the first time takes a minute or two"
 	@$(PIP) install --quiet --no-compile -c constraints.txt scikit-build-core nanobind
-	@$(PIP) install --quiet --no-compile -c constraints.txt --no-build-isolation -e '.[export,train,dev]'
+	@$(PIP) install --quiet --no-compile -c constraints.txt --no-build-isolation -e '.[export,train,dev,gpu]'
 	@touch $@
 
 $(BIN)/python:

@@ -237,7 +237,7 @@ def complete(model: onnx.ModelProto) -> onnx.ModelProto:
 def add_rasterization(
     model: onnx.ModelProto, scene: bytes, vertices: int, width: int, height: int, mouth_moves: bool
 ) -> onnx.ModelProto:
-    """The whole frame: the picture [H,W,3] from the graph's `vertices`, `encoded_audio` and a new input `controls` [40].
+    """The whole frame: the picture [H,W,3] from `vertices`, `encoded_audio` and a new input `controls` [40].
 
     Only full TensorRT runs it, with the plugins of plugins/tensorrt; both nodes get the packed scene.
     """

@@ -14,44 +14,19 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from ...runtime.errors import ExportError
+from .half import halve
 
 Float = NDArray[np.float32]
 Feeds = Mapping[str, Float]
 EnginePrecision = Literal["fp32", "fp16", "int8"]
 
-# Sums over many squares: their intermediate values leave the range of fp16.
-_KEPT_IN_FP32 = ("LayerNormalization", "ReduceMean", "ReduceSum", "Pow", "Sqrt")
-
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Weights and arithmetic in fp16, norms in fp32, with casts at the border."""
-    converted: onnx.ModelProto = convert_float_to_float16(
-        model, keep_io_types=True, disable_shape_infer=False, op_block_list=list(_KEPT_IN_FP32)
-    )
-    del converted.graph.value_info[:]
-    _sort(converted.graph)
+    converted = halve(model)
     onnx.checker.check_model(converted)
     return converted
-
-
-def _sort(graph: onnx.GraphProto) -> None:
-    """Nodes after what they read: the converter appends the casts of the inputs."""
-    known = {value.name for value in (*graph.input, *graph.initializer)} | {""}
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        ready = [node for node in waiting if known.issuperset(node.input)]
-        if not ready:
-            raise ExportError("the fp16 graph has a cycle: report this with the checkpoint")
-        known.update(name for node in ready for name in node.output)
-        ordered += ready
-        done = {id(node) for node in ready}
-        waiting = [node for node in waiting if id(node) not in done]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
-    del graph.node[:]
-    graph.node.extend(copies)
 
 
 def to_int8(model: onnx.ModelProto, calibration: Iterable[Feeds]) -> onnx.ModelProto:

@@ -18,7 +18,11 @@ from ..errors import BackendError
 
 LibraryName = Literal["tensorrt", "tensorrt-rtx"]
 Progress = Callable[[str, float], None]
-_MODULES: dict[LibraryName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+# Of TensorRT for RTX the bindings are a wheel, and all that the other package adds is a name.
+_MODULES: dict[LibraryName, tuple[str, ...]] = {
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
 _INSTALL: dict[LibraryName, str] = {"tensorrt": "pip install tensorrt", "tensorrt-rtx": "pip install 'emotag[gpu]'"}
 FLAGS = ("strongly_typed",)
 
@@ -47,14 +51,16 @@ class EngineLibrary:
 
 def load_library(name: LibraryName) -> EngineLibrary:
     """Raises BackendError if it is not installed or does not load."""
-    try:
-        module = importlib.import_module(_MODULES[name])
-        if not hasattr(module, "Builder"):
-            raise ImportError("it has no Builder")
-    except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BackendError(f"{name} is not installed ({reason}): {_INSTALL[name]}") from None
-    return EngineLibrary(name, module)
+    reason = ""
+    for module_name in _MODULES[name]:
+        try:
+            module = importlib.import_module(module_name)
+            if hasattr(module, "Builder"):
+                return EngineLibrary(name, module)
+            reason = f"{module_name} has no Builder"
+        except (ImportError, OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise BackendError(f"{name} is not installed ({reason}): {_INSTALL[name]}")
 
 
 class EngineLog:

@@ -35,7 +35,7 @@ _CALM = 0.75  # share of those that see a calm speaker's action units, so that w
 class MotionSchedule:
     """Passes over the clips, each heard through another room; `steps` batches of `batch` crops of `frames` frames."""
 
-    hearings: int = 2
+    hearings: int = 1
     steps: int = 4000
     batch: int = 8
     frames: int = 32
@@ -79,10 +79,10 @@ def hear(encoder: StreamingWav2Vec2, clips: Clips, seed: int, progress: Progress
 
     Half precision.
     """
-    rng = np.random.default_rng([seed, 2])
     tokens = []
     with torch.no_grad():
         for index in range(len(clips)):
+            rng = np.random.default_rng([seed, 2, index])
             spoken = clips.sound(index)
             sound = augment(warp_voice(spoken, rng) if rng.random() < _WARPED else spoken, rng)
             tokens.append(encoder(torch.from_numpy(sound)[None])[0].half())

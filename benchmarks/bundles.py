@@ -25,7 +25,7 @@ def demo() -> Path:
 def synthetic(preset: str) -> Path:
     """The bundle of a preset of `emotag-bench --synthetic`; the first call takes a minute. Needs emotag[export]."""
     path = MADE / f"{preset}.emotag"
-    if not (path / "manifest.json").exists():
+    if _stale(path):
         from emotag.export.synthetic import write_synthetic
 
         _quiet_exporter()
@@ -36,7 +36,7 @@ def synthetic(preset: str) -> Path:
 def demo_int8() -> Path:
     """The demo's trained weights with an int8 encoder; its report.json says what that costs. Needs emotag[export]."""
     path = MADE / "demo-int8.emotag"
-    if not (path / "manifest.json").exists() or path.stat().st_mtime < CHECKPOINT.stat().st_mtime:
+    if _stale(path, CHECKPOINT):
         from emotag.export.bundle import ExportOptions, write_bundle
         from emotag.export.speech import load_speech
         from emotag.training.checkpoint import load_checkpoint
@@ -50,6 +50,15 @@ def demo_int8() -> Path:
 def median_of(times: list[float]) -> float:
     """Median as a plain number."""
     return float(np.median(times))
+
+
+def _stale(bundle: Path, *sources: Path) -> bool:
+    """Whether a bundle is missing, or older than its sources and the exporter."""
+    manifest = bundle / "manifest.json"
+    if not manifest.exists():
+        return True
+    newest = max(path.stat().st_mtime for path in (*sources, *(ROOT / "export").glob("*.py")))
+    return manifest.stat().st_mtime < newest
 
 
 def _quiet_exporter() -> None:

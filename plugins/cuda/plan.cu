@@ -11,7 +11,7 @@ namespace {
 
 using namespace emotag::cuda;
 
-constexpr uint64_t kPairsPerGaussian = 4;  // room by default; a head that fills its picture needs about two
+constexpr uint64_t kPairsPerGaussian = 4;  // room by default; a head that fills its picture needs about three
 
 thread_local char last_error[512] = "";
 

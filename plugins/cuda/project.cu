@@ -65,8 +65,8 @@ __device__ Pinhole pinhole_of(const Job& job, const float* intrinsics) {
           kJacobianClamp * height / (2.0f * intrinsics[1]), width, height};
 }
 
-// Which tiles of the rectangle the ellipse of the alpha cut touches. Half of the pairs that rectangles give are empty,
-// and each would be sorted and loaded. The mask is kept, not found again when the lists are written: two compilations of
+// Which tiles of the rectangle the ellipse of the alpha cut touches. Three in ten of the pairs that 3DGS's squares give are
+// empty, and each would be sorted and loaded. The mask is kept, not found again when the lists are written: two compilations of
 // the same expression may round differently, and then the lists would not fit their places.
 __device__ uint64_t tiles_of(const Splat<float>& s, float level, int x0, int y0, int x1, int y1) {
   const EllipseRows rows = ellipse_rows(s.qa, s.qb, s.qc, level);

@@ -215,6 +215,19 @@ def load_tensors(path: Path) -> Any:
         raise CheckpointError(f"{path} is not a checkpoint, or it is truncated: copy or train it again") from error
 
 
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless a file can be made at `path`; nothing stays behind."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file, such as {path / 'avatar.pt'}")
+    probe = path.with_name(f".{path.name}.writable")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"?")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write {path} ({error.strerror}): choose a folder that you may write to") from error
+
+
 def write_atomically(path: Path, content: object) -> None:
     """`torch.save` to a temporary name beside `path`, then rename."""
     try:

@@ -84,8 +84,9 @@ class Views:
 
     @torch.no_grad()
     def picture(self, index: int, expression: torch.Tensor, jaw: torch.Tensor) -> Floats:
-        """[H, W, 3] over white, as 8 bits would hold it."""
-        output = self.subject.render(index, self.subject.driven(index, expression, jaw))
+        """[H, W, 3] over the scene's own wall (white where that moves), as 8 bits would hold it."""
+        moved, wall = self.subject.driven(index, expression, jaw), self.subject.backdrop(index)
+        output = self.subject.render(index, moved, background=wall)
         picture = output.rgb.clamp(0, 1).permute(1, 2, 0).numpy()
         return np.floor(picture * 255).astype(np.float32) / 255
 
@@ -98,7 +99,7 @@ class Views:
         sums = {name: [] for name in ("psnr_head", "ssim_head", "psnr_mouth", "psnr_mouth_frozen")}
         still = torch.zeros_like(said.expression[0]), torch.zeros(3)
         for index, row in zip(indices[::_EVERY], rows[::_EVERY], strict=True):
-            target = self.subject.target(index)
+            target = self.subject.target(index, self.subject.backdrop(index))
             truth, mask = target.rgb.permute(1, 2, 0).numpy(), target.mask.numpy()
             box = mouth_box(true[row], truth.shape[1], truth.shape[0])
             moving = self.picture(index, said.expression[row], said.jaw[row])

@@ -12,10 +12,10 @@ import torch
 from tqdm import tqdm
 
 from ...runtime.errors import ControlError
+from ..checkpoint import check_writable
 from ..demo.assemble import HEAD
 from ..demo.learn import Recipe, evaluate, learn
 from ..head import HeadModel
-from ..trainer.job import check_writable
 
 HELP = "Learn an audio encoder and a motion network from synthesised speech, without pictures: where pretrain starts."
 _RECIPE = Recipe()

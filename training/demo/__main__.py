@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ...runtime.errors import EmotagError
-from ..checkpoint import load_checkpoint
+from ..checkpoint import check_writable, load_checkpoint
 from ..head import HeadModel
 from .assemble import HEAD, assemble
 from .learn import HELD_OUT_CLIPS, Recipe, evaluate, learn, load_learned
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("demo: interrupted; synthesised speech stays in the cache", file=sys.stderr)
+        print("demo: interrupted; the same command goes on from the folder of work", file=sys.stderr)
         return 130
     return 0
 
@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--learned", type=Path, metavar="FILE", help="learned motion: reused if it exists, else written"
     )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="a run cut off goes on from here (default: OUTPUT.work)"
+    )
     parser.add_argument("--clips", type=int, default=HELD_OUT_CLIPS.count, help="held-out clips to measure on")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="also write the numbers here")
@@ -55,9 +58,11 @@ def _train(options: argparse.Namespace) -> None:
     def progress(stage: str, share: float) -> None:
         print(f"{time.monotonic() - begin:6.0f} s  {share:4.0%}  {stage}", flush=True)
 
+    check_writable(options.output)
     head = HeadModel.load(HEAD)
     reuse = options.learned is not None and options.learned.exists()
-    learned = load_learned(options.learned) if reuse else learn(head, Recipe(), options.corpus, progress)
+    work = options.work or options.output.with_name(f"{options.output.name}.work")
+    learned = load_learned(options.learned) if reuse else learn(head, Recipe(), options.corpus, progress, work)
     if options.learned is not None and not reuse:
         learned.save(options.learned)
     assemble(learned, head).save(options.output)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ...runtime.errors import CheckpointError, OutputError
-from ..checkpoint import AvatarInfo
+from ...runtime.errors import CheckpointError
+from ..checkpoint import AvatarInfo, check_writable
 from ..grmn import GRMN
 from ..head import HeadModel
 from ..scenes import load_encoder
@@ -72,19 +72,6 @@ def perform(job: Job) -> Run | None:
     if stopped is not None:
         raise stopped
     return None
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be made at `path`; nothing stays behind."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: name a file, such as {path / 'avatar.pt'}")
-    probe = path.with_name(f".{path.name}.writable")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"?")
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror}): choose a folder that you may write to") from error
 
 
 def _train_apart(processes: Processes, job: Job) -> BaseException | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import onnx
+import onnx.reference
 import onnxscript
 import torch
 from onnx import defs, helper
@@ -159,7 +160,8 @@ def flame_skinning(
     values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, a.shape) for n, a in feeds.items()]
     result = helper.make_tensor_value_info("skinned", onnx.TensorProto.FLOAT, tuple(template.shape))
     model = _model(helper.make_graph([node], "skinning", values, [result]))
-    return torch.from_numpy(onnx.reference.ReferenceEvaluator(model).run(None, feeds)[0])
+    results: Any = onnx.reference.ReferenceEvaluator(model).run(None, feeds)
+    return torch.from_numpy(results[0])
 
 
 @flame_skinning.register_fake
@@ -241,14 +243,19 @@ def add_rasterization(
 
     Only full TensorRT runs it, with the plugins of plugins/tensorrt; both nodes get the packed scene.
     """
-    whole = onnx.ModelProto.FromString(model.SerializeToString())
-    fields = {"scene": scene, "vertices": vertices, "plugin_version": VERSION, "plugin_namespace": NAMESPACE}
+    whole: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
+    fields: dict[str, Any] = {
+        "scene": scene,
+        "vertices": vertices,
+        "plugin_version": VERSION,
+        "plugin_namespace": NAMESPACE,
+    }
     for node in whole.graph.node:
         if (node.domain, node.op_type) == (NAMESPACE, SKINNING):
             kept = [attribute for attribute in node.attribute if attribute.name not in fields]
             del node.attribute[:]
             node.attribute.extend([*kept, *(helper.make_attribute(n, v) for n, v in fields.items())])
-    size = {"width": width, "height": height, "mouth_moves": int(mouth_moves)}
+    size: dict[str, Any] = {"width": width, "height": height, "mouth_moves": int(mouth_moves)}
     whole.graph.node.append(
         helper.make_node(
             RASTERIZATION, list(RASTERIZATION_INPUTS), ["picture"], "rasterization", domain=NAMESPACE, **fields, **size

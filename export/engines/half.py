@@ -15,7 +15,7 @@ KEPT_IN_FP32 = ("LayerNormalization", "ReduceMean", "ReduceSum", "Pow", "Sqrt", 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a graph without subgraphs or functions; its inputs and outputs stay float32."""
-    half = onnx.ModelProto.FromString(model.SerializeToString())
+    half: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     _Converter(half.graph, _float_names(model)).convert()
     del half.graph.value_info[:]
     return half
@@ -90,9 +90,9 @@ class _Converter:
     def _wide(self, name: str) -> str:
         if name in self._constants:
             kept = onnx.TensorProto.FromString(self._constants[name].SerializeToString())
-            kept.name = f"{name}__wide"
+            wide = kept.name = f"{name}__wide"
             self._kept[name] = kept
-            return kept.name
+            return wide
         if name not in self._widened:
             source = self._renamed.get(name, name)
             self._widened[name] = self._cast(source, f"{name}__widened", TensorProto.FLOAT)

@@ -70,8 +70,11 @@ def creators(trt: Any, load: Load = cuda.load) -> list[Any]:
 def _plugin_class(trt: Any, load: Load) -> Any:
     """The plugin class of a TensorRT module; one class serves both nodes, which differ by their attributes."""
 
-    class Plugin(  # type: ignore[misc]
-        trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime
+    class Plugin(
+        trt.IPluginV3,
+        trt.IPluginV3OneCore,
+        trt.IPluginV3OneBuild,
+        trt.IPluginV3OneRuntime,  # type: ignore[misc]
     ):
         def __init__(self, node: str, attributes: NodeAttributes) -> None:
             for base in (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):

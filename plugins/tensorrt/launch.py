@@ -22,8 +22,9 @@ class Launcher:
         self._cudart = _cudart() if cudart is None else cudart
         self._skins = node == SKINNING
         blob = np.frombuffer(attributes.scene, np.uint8)
-        size = {"width": attributes.width or 1, "height": attributes.height or 1}
-        self._plan = library.plan(blob, Options(**size, mouth_moves=attributes.mouth_moves and not self._skins))
+        moves = attributes.mouth_moves and not self._skins
+        options = Options(width=attributes.width or 1, height=attributes.height or 1, mouth_moves=moves)
+        self._plan = library.plan(blob, options)
         self._blob = self._allocate(blob.nbytes)
         kind = self._cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpy", self._blob, blob.ctypes.data, blob.nbytes, kind)

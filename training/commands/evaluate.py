@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..metrics.clips import Clip, open_clip
+from ..metrics.control import measure_control
 from ..metrics.errors import MetricError
 from ..metrics.evaluate import SETTINGS, Entry, evaluate, summarise, write_report
 from ..metrics.judge import Case, Value
@@ -45,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=float, help="the emotion's intensity that was asked for, such as 1, 2 or 3")
     parser.add_argument("--title", default="EmoTaG metrics")
     _add_lips(parser.add_argument_group("lips"))
+    control = parser.add_argument_group("emotion control of a bundle")
+    control.add_argument("--control", type=Path, metavar="BUNDLE", help="measure what asking for an emotion does")
+    control.add_argument("--speech", type=Path, help="what it says meanwhile: at least 4 s")
+    control.add_argument("--judge-python", type=Path, help="the Python of an environment with mediapipe")
+    control.add_argument("--face-landmarker", type=Path, metavar="FILE", help="face_landmarker.task")
     judges = parser.add_argument_group("judges that you bring")
     judges.add_argument("--lpips-weights", type=Path, nargs="+", default=[], metavar="FILE", help="see docs/metrics.md")
     judges.add_argument("--lpips-net", choices=NETWORKS, default="alex")
@@ -69,6 +75,8 @@ def _add_lips(group: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report and prints the table."""
+    if options.control is not None:
+        return _control(options)
     entries = _suite(options) if options.suite is not None else [_entry(options)]
     results = []
     with tqdm(total=None, unit=" frames", file=sys.stderr) as bar:
@@ -81,6 +89,28 @@ def run(options: argparse.Namespace) -> int:
         print(f"{setting}:")
         print("\n".join(_line(name, value) for name, value in values.items()))
     print(f"{options.output}: metrics.json, metrics.html")
+    return 0
+
+
+def _control(options: argparse.Namespace) -> int:
+    if options.speech is None:
+        raise MetricError("--control needs --speech, the sound that is spoken meanwhile")
+    judge = (options.judge_python, options.face_landmarker)
+    if (judge[0] is None) != (judge[1] is None):
+        raise MetricError("--judge-python and --face-landmarker go together: pass both, or none")
+    options.output.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=None, unit=" classes", file=sys.stderr) as bar:
+
+        def show(what: str) -> None:
+            bar.set_description_str(what)
+            bar.update()
+
+        report = measure_control(options.control, options.speech, None if judge[0] is None else judge, show)
+    report.save(options.output / "control.json")
+    table = report.table()
+    (options.output / "control.txt").write_text(table + "\n")
+    print(table)
+    print(f"{options.output}: control.json, control.txt")
     return 0
 
 

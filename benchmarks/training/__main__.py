@@ -32,6 +32,7 @@ from emotag.training.head import HeadModel
 from emotag.training.trainer.config import TrainConfig
 
 from .ablation import ablation
+from .page import page
 from .people import FIRST, judge_person, make_scenes
 from .speech import recordings, unheard_voices
 
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.with_suffix(".md").write_text(page(found))
     return 0
 
 

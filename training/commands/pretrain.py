@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     begin.add_argument("--start", type=Path, metavar="FILE", help="a checkpoint with encoder and motion network")
     begin.add_argument("--encoder", metavar="NAME", help="a Wav2Vec2's name or folder, for a new motion network")
     begin.add_argument("--streaming", metavar="C,R,L", help="of --encoder, in 20 ms tokens (default: 2,2,100)")
-    begin.add_argument("--network", choices=NETWORKS, help="windows of a new network (default: live, 120 ms ahead)")
+    begin.add_argument("--network", choices=NETWORKS, help="windows of a new network (default: live, 160 ms ahead)")
     group = add_training(parser, _DEFAULTS)
     group.add_argument("--motion-only", dest="motion_steps", type=int, metavar="N",
                        help="iterations of the motion alone before, without pictures (default: 0)")  # fmt: skip

@@ -136,7 +136,7 @@ def fresh_networks(encoder: StreamingWav2Vec2, head: HeadModel, network: str = "
         raise CheckpointError(f"no network {network!r}; there are {', '.join(NETWORKS)}")
     config = GRMNConfig(hidden=encoder.hidden, expression=head.expression_count, steerable=True, conditions=CONDITIONS)
     if network == "live":
-        config = replace(config, layers=2, window_future=4, smooth_past=1, smooth_future=1, positions=12)
+        config = replace(config, layers=2, smooth_past=0, smooth_future=0, positions=16)
     torch.manual_seed(seed)
     return Networks(encoder, GRMN(config), head.expression_names, head_digest(head), "the new network")
 

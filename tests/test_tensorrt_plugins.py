@@ -85,6 +85,29 @@ def test_the_torch_operator_is_the_kernel() -> None:
     assert np.abs(found.numpy() - wanted).max() < 2e-6
 
 
+def test_motion_and_skinning_are_one_graph() -> None:
+    """Exported from PyTorch with the operator as one node, run by ONNX Runtime through the function's body."""
+    import tiny
+
+    from emotag.export.frame_graph import FrameStep, frame_graph
+    from emotag.export.motion_graph import MotionStep
+
+    checkpoint = tiny.checkpoint()
+    step = FrameStep(MotionStep(checkpoint.motion, checkpoint.identity).eval(), checkpoint).eval()
+    model = frame_graph(step)
+    onnx.checker.check_model(model)
+    assert [node.op_type for node in model.graph.node if node.domain] == [SKINNING]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    given = {v.name: (0.3 * rng.standard_normal(v.shape)).astype(np.float32) for v in session.get_inputs()}
+    found = dict(zip([v.name for v in session.get_outputs()], session.run(None, given), strict=True))
+    pose = given["pose"].copy()
+    pose[2] = found["jaw"]
+    arrays: Any = {n[5:]: np.ascontiguousarray(a) for n, a in checkpoint.avatar.items() if n.startswith("head.")}
+    wanted = plugins.skin(plugins.Head(**arrays), found["expression"], pose, given["translation"])
+    assert np.abs(found["vertices"] - wanted).max() < 2e-6
+
+
 def test_the_whole_frame_names_both_plugins() -> None:
     """A parser looks creators up by type, `plugin_version` and `plugin_namespace`."""
     whole = add_rasterization(skinning_graph(), b"blob", 36, 64, 48, True)

@@ -71,9 +71,9 @@ def _plugin_class(trt: Any, load: Load) -> Any:
     """The plugin class of a TensorRT module; one class serves both nodes, which differ by their attributes."""
 
     class Plugin(
-        trt.IPluginV3,
-        trt.IPluginV3OneCore,
-        trt.IPluginV3OneBuild,
+        trt.IPluginV3,  # type: ignore[misc]
+        trt.IPluginV3OneCore,  # type: ignore[misc]
+        trt.IPluginV3OneBuild,  # type: ignore[misc]
         trt.IPluginV3OneRuntime,  # type: ignore[misc]
     ):
         def __init__(self, node: str, attributes: NodeAttributes) -> None:

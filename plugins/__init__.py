@@ -1,11 +1,12 @@
 """Kernels: FLAME skinning, Gaussian binding, mouth offsets, hash grid and rasterizer.
 
 `Scene` and `Renderer` draw frames; `skin`, `bind`, `hash_grid`, `mouth_offsets`, `apply_mouth` and `rasterize` are the
-same steps one by one; `Tracer` draws with gradients, for training. Lengths are metres, angles radians (axis-angle),
-quaternions wxyz, arrays float32.
+same steps one by one; `Binder` and `Tracer` bind and draw with gradients, for training. Lengths are metres,
+angles radians (axis-angle), quaternions wxyz, arrays float32.
 """
 
 from . import constants
+from .binding import Attached, Binder, Rig, RigGradients
 from .camera import Camera
 from .models import Gaussians, Head, Mouth
 from .renderer import Renderer, Scene, supported_isas
@@ -13,6 +14,8 @@ from .stages import Bound, MouthOffsets, apply_mouth, bind, hash_grid, mouth_off
 from .tracing import Traced, TraceGradients, Tracer
 
 __all__ = [
+    "Attached",
+    "Binder",
     "Bound",
     "Camera",
     "Gaussians",
@@ -20,6 +23,8 @@ __all__ = [
     "Mouth",
     "MouthOffsets",
     "Renderer",
+    "Rig",
+    "RigGradients",
     "Scene",
     "TraceGradients",
     "Traced",

@@ -96,6 +96,39 @@ class Renderer:
     @property
     def workspace_bytes(self) -> int: ...
 
+class Binder:
+    def __init__(self, threads: int) -> None: ...
+    def forward(
+        self,
+        vertices: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        faces: Annotated[NDArray[numpy.int64], dict(order="C", device="cpu", writable=False)],
+        face_index: Annotated[NDArray[numpy.int64], dict(order="C", device="cpu", writable=False)],
+        means: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        quats: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        scales: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> tuple[
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+        NDArray[numpy.float32],
+    ]: ...
+    def backward(
+        self,
+        vertices: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        faces: Annotated[NDArray[numpy.int64], dict(order="C", device="cpu", writable=False)],
+        face_index: Annotated[NDArray[numpy.int64], dict(order="C", device="cpu", writable=False)],
+        means: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        quats: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        scales: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        frames: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        d_means: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
+        d_quats: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
+        d_scales: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
+        d_normals: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
+        to_vertices: bool,
+    ) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32], NDArray[numpy.float32], NDArray[numpy.float32]]: ...
+
 class Trace:
     def visible(self) -> NDArray[numpy.uint8]: ...
 

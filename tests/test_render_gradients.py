@@ -16,7 +16,7 @@ from torch import Tensor
 from emotag import plugins
 from emotag.runtime.errors import BackendError, ControlError
 from emotag.training import render as training
-from emotag.training.render import GaussianParameters, HeadTensors, Motion, Mouth
+from emotag.training.render import GaussianParameters, HeadTensors, Motion, Mouth, ScaleActivation
 
 COUNT = 60
 GROUPS = ("means", "quats", "scales", "opacities", "sh")
@@ -248,6 +248,131 @@ def test_geometry_agrees_with_finite_differences(head: plugins.Head, camera: plu
 def _doubled(head: HeadTensors) -> HeadTensors:
     constants = (head.bases, head.joints, head.joint_expression_basis, head.weights)
     return HeadTensors(head.template.double(), head.faces, *(c.double() for c in constants), head.parents)
+
+
+def leaves_of_binding(head: plugins.Head, count: int = 500) -> tuple[dict[str, Tensor], Tensor]:
+    """Float64 leaves of a binding whose triangles turn every way, and the triangles."""
+    random = np.random.default_rng(21)
+    leaves = {
+        "vertices": head.template + random.normal(0, 0.02, head.template.shape),
+        "means": random.normal(0, 1, (count, 3)),
+        "quats": random.normal(0, 2, (count, 4)),
+        "scales": random.normal(-1, 0.5, (count, 3)),
+    }
+    index = torch.from_numpy(random.integers(0, len(head.faces) - 4, count))
+    # What float32 can hold, so that both sides start from the same numbers.
+    return {name: torch.tensor(a.astype(np.float32)).double().requires_grad_() for name, a in leaves.items()}, index
+
+
+def with_flat_triangles(head: plugins.Head) -> HeadTensors:
+    """Two triangles have an edge of no length."""
+    tensors = HeadTensors.of(head)
+    tensors.faces[3, 1], tensors.faces[5, 2] = tensors.faces[3, 0].clone(), tensors.faces[5, 0].clone()
+    return tensors
+
+
+def bound_by(
+    head: HeadTensors, leaves: dict[str, Tensor], index: Tensor, activation: ScaleActivation = "exp"
+) -> training.Bound:
+    count, one = len(index), leaves["means"]
+    gaussians = GaussianParameters(
+        index,
+        *(leaves[name] for name in ("means", "quats", "scales")),
+        one[:, 0],
+        one.reshape(count, 1, 3),
+        0,
+        activation,
+    )
+    return training.bind(leaves["vertices"], head, gaussians)
+
+
+def weighted(bound: training.Bound, seed: int = 0) -> Tensor:
+    """A linear loss of all that is bound."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = [torch.randn(part.shape, generator=generator, dtype=torch.float64) for part in bound]
+    return sum(((part * w.to(part)).sum() for part, w in zip(bound, weights, strict=True)), torch.zeros(()))
+
+
+@pytest.mark.parametrize("activation", ["exp", "softplus"])
+def test_binding_is_that_of_torch(head: plugins.Head, activation: ScaleActivation) -> None:
+    """Forward to 1e-6, and every gradient, against torch's own in float64 and in float32."""
+    exact, index = leaves_of_binding(head)
+    mesh = with_flat_triangles(head)
+    wanted = bound_by(mesh, exact, index, activation)
+    single = {name: leaf.detach().float().requires_grad_() for name, leaf in exact.items()}
+    got = bound_by(mesh, single, index, activation)
+    assert got.means.grad_fn.name() == "BindFunctionBackward"  # type: ignore[union-attr]
+    for name, one, other in zip(got._fields, got, wanted, strict=True):
+        assert float((one.detach().double() - other.detach()).abs().max()) < 1e-6, name
+    weighted(wanted).backward()
+    weighted(got).backward()
+    torch_alone = {name: leaf.detach().clone().requires_grad_() for name, leaf in single.items()}
+    scales = torch_alone["scales"]
+    opened = scales.exp() if activation == "exp" else torch.nn.functional.softplus(scales)
+    world = (*(torch_alone[name] for name in ("vertices", "means", "quats")), opened)
+    weighted(training._bind_in_torch(*world, mesh.faces, index)).backward()
+    # An edge of no length has no direction: its gradient is as large as the smallest length that counts is small.
+    flat = torch.zeros(len(head.template), dtype=torch.bool)
+    flat[mesh.faces[[3, 5]].reshape(-1)] = True
+    for name, leaf in single.items():
+        rows = ~flat if name == "vertices" else slice(None)
+        for other in (exact[name].grad, torch_alone[name].grad):
+            assert relative(leaf.grad[rows].numpy(), other[rows].double().numpy()) < 2e-5, name  # type: ignore[index]
+    assert bool(single["vertices"].grad.isfinite().all())  # type: ignore[union-attr]
+
+
+def test_binding_agrees_with_finite_differences(head: plugins.Head) -> None:
+    """Float32 gradients against central differences of torch's binding in float64, in random directions."""
+    exact, index = leaves_of_binding(head)
+    mesh = HeadTensors.of(head)
+    single = {name: leaf.detach().float().requires_grad_() for name, leaf in exact.items()}
+    weighted(bound_by(mesh, single, index)).backward()
+    base = {name: leaf.detach().double() for name, leaf in single.items()}
+    generator = torch.Generator().manual_seed(9)
+    for name, leaf in single.items():
+        gradient = leaf.grad.double()  # type: ignore[union-attr]
+        noise = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
+        direction = gradient / gradient.norm() + 0.3 * noise / noise.norm()
+        step = 1e-7 * direction
+        moved = [weighted(bound_by(mesh, base | {name: base[name] + s * step}, index)) for s in (1, -1)]
+        assert float(moved[0] - moved[1]) / 2 == pytest.approx(float((gradient * step).sum()), rel=1e-4), name
+
+
+def test_binding_is_the_same_for_any_number_of_threads(head: plugins.Head) -> None:
+    """To the bit, with more Gaussians than one thread takes at once; and without the vertices' gradient."""
+    leaves, index = leaves_of_binding(head, 9001)
+    arrays = {name: leaf.detach().float().numpy() for name, leaf in leaves.items()}
+    faces = HeadTensors.of(head).faces.numpy()
+    rig = plugins.Rig(arrays["vertices"], faces, index.numpy(), arrays["means"], arrays["quats"], arrays["scales"])
+    results = []
+    for threads in (1, 2, 3):
+        binder = plugins.Binder(threads)
+        attached = binder.forward(rig)
+        upstream = [np.cos(np.arange(part.size, dtype=np.float32)).reshape(part.shape) for part in attached[1:]]
+        results.append((*attached, *binder.backward(rig, attached.frames, *upstream)))
+        still = binder.backward(rig, attached.frames, *upstream, to_vertices=False)
+        assert still.vertices.shape == (0, 3)
+        assert all((a == b).all() for a, b in zip(still[:3], results[-1][5:8], strict=True))
+        none = binder.backward(rig, attached.frames, None, None, None, None)
+        assert all((part == 0).all() for part in none)
+    for other in results[1:]:
+        assert all((a == b).all() for a, b in zip(results[0], other, strict=True))
+
+
+def test_binding_refuses_what_is_not_there(head: plugins.Head) -> None:
+    leaves, index = leaves_of_binding(head, 8)
+    mesh = HeadTensors.of(head)
+    single = {name: leaf.detach().float() for name, leaf in leaves.items()}
+    with pytest.raises(ControlError, match=f"triangle {len(head.faces)} of {len(head.faces)}"):
+        bound_by(mesh, single, index * 0 + len(head.faces))
+    with pytest.raises(ControlError, match="triangle -1"):
+        bound_by(mesh, single, index * 0 - 1)
+    with pytest.raises(ControlError, match="vertex"):
+        bound_by(mesh, single | {"vertices": single["vertices"][:5]}, index)
+    with pytest.raises(ControlError, match="quats"):
+        bound_by(mesh, single | {"quats": single["quats"][:5]}, index)
+    empty = {name: leaf if name == "vertices" else leaf[:0] for name, leaf in single.items()}
+    assert bound_by(mesh, empty, index[:0]).means.shape == (0, 3)
 
 
 def test_screen_gradient_and_visibility(head: plugins.Head, camera: plugins.Camera) -> None:

@@ -1,7 +1,8 @@
 """A differentiable picture of an avatar: pose the head, bind the Gaussians, move the mouth, blend (eq. 1, 7, 8).
 
-Posing and binding are torch operations on any device. The picture is made by our kernels on the CPU and by gsplat on
-CUDA, behind one interface. Lengths are metres, rotations axis-angle or quaternions wxyz, pictures channels first.
+Posing is torch operations on any device. Binding and the picture are made by our kernels on the CPU; on CUDA, and in
+float64, binding is torch operations, and on CUDA gsplat makes the picture, behind one interface. Lengths are metres,
+rotations axis-angle or quaternions wxyz, pictures channels first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .. import plugins
 from ..runtime.errors import BackendError, ControlError
 
 __all__ = [
+    "BindFunction",
     "Bound",
     "GaussianParameters",
     "HeadTensors",
@@ -189,8 +191,25 @@ def skin(head: HeadTensors, motion: Motion) -> Tensor:
 
 
 def bind(vertices: Tensor, head: HeadTensors, gaussians: GaussianParameters) -> Bound:
-    """Gaussians to the world by their triangles' frames (eq. 7)."""
-    v0, v1, v2 = vertices[head.faces.reshape(-1)].reshape(-1, 3, 3).unbind(1)
+    """Gaussians to the world by their triangles' frames (eq. 7), differentiable in vertices, means, quats and scales.
+
+    Float32 on the CPU goes through a kernel, anything else through torch.
+
+    Raises:
+        ControlError: on the CPU, if shapes do not fit, or an index points outside the head.
+    """
+    raw = gaussians.scales
+    scales = raw.exp() if gaussians.scale_activation == "exp" else functional.softplus(raw)
+    inputs = (vertices, gaussians.means, gaussians.quats, scales)
+    if all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in inputs):
+        return Bound(*BindFunction.apply(*inputs, head.faces, gaussians.face_index, _binder()))  # type: ignore[no-untyped-call]
+    return _bind_in_torch(*inputs, head.faces, gaussians.face_index)
+
+
+def _bind_in_torch(
+    vertices: Tensor, means: Tensor, quats: Tensor, scales: Tensor, faces: Tensor, face_index: Tensor
+) -> Bound:
+    v0, v1, v2 = vertices[faces.reshape(-1)].reshape(-1, 3, 3).unbind(1)
     e0, e1 = v1 - v0, v2 - v0
     length = e0.square().sum(-1, keepdim=True).clamp_min(_TINY).sqrt()
     a0 = e0 / length
@@ -202,13 +221,43 @@ def bind(vertices: Tensor, head: HeadTensors, gaussians: GaussianParameters) -> 
     centre = (v0 + v1 + v2) / 3
     # One row a triangle, so that the Gaussians look up, and their gradients are added up, only once.
     rows = torch.cat([(turns * k[:, :, None]).reshape(-1, 9), centre, _quaternions(turns), k, a1], 1)
-    of = rows.index_select(0, gaussians.face_index)
-    means = (of[:, :9].reshape(-1, 3, 3) * gaussians.means[:, None]).sum(-1) + of[:, 9:12]
-    raw = gaussians.scales
-    scales = raw.exp() if gaussians.scale_activation == "exp" else functional.softplus(raw)
-    return Bound(
-        means, _product(of[:, 12:16], functional.normalize(gaussians.quats)), scales * of[:, 16:17], of[:, 17:]
-    )
+    of = rows.index_select(0, face_index)
+    world = (of[:, :9].reshape(-1, 3, 3) * means[:, None]).sum(-1) + of[:, 9:12]
+    return Bound(world, _product(of[:, 12:16], functional.normalize(quats)), scales * of[:, 16:17], of[:, 17:])
+
+
+class BindFunction(torch.autograd.Function):
+    """The kernel's binding: `_bind_in_torch` on the CPU in float32, the same bits for any number of threads."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        vertices: Tensor,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        faces: Tensor,
+        face_index: Tensor,
+        binder: plugins.Binder,
+    ) -> tuple[Tensor, ...]:
+        """World means (G, 3), quats (G, 4), scales (G, 3) and normals (G, 3)."""
+        inputs = (vertices, faces, face_index, means, quats, scales)
+        attached = binder.forward(plugins.Rig(*(_array(tensor) for tensor in inputs)))
+        ctx.save_for_backward(*inputs)
+        ctx.binder, ctx.frames = binder, attached.frames
+        ctx.set_materialize_grads(False)
+        return tuple(torch.from_numpy(array) for array in attached[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients of vertices, means, quats and scales."""
+        rig = plugins.Rig(*(_array(tensor) for tensor in ctx.saved_tensors))
+        arrays = [None if gradient is None else _array(gradient) for gradient in upstream]
+        wanted = ctx.needs_input_grad[0]
+        gradients = ctx.binder.backward(rig, ctx.frames, *arrays, to_vertices=wanted)
+        means, quats, scales, vertices = (torch.from_numpy(array) for array in gradients)
+        return vertices if wanted else None, means, quats, scales, None, None, None
 
 
 def _moved(bound: Bound, mouth: Mouth) -> Bound:
@@ -316,14 +365,27 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
 
 
 _tracers: dict[int, plugins.Tracer] = {}
+_binders: dict[int, plugins.Binder] = {}
+
+
+def _threads() -> int:
+    return min(torch.get_num_threads(), plugins.constants.MAX_THREADS)
 
 
 def _tracer() -> plugins.Tracer:
     """One for each thread count that torch has been set to."""
-    threads = min(torch.get_num_threads(), plugins.constants.MAX_THREADS)
+    threads = _threads()
     if threads not in _tracers:
         _tracers[threads] = plugins.Tracer(threads)
     return _tracers[threads]
+
+
+def _binder() -> plugins.Binder:
+    """As `_tracer`."""
+    threads = _threads()
+    if threads not in _binders:
+        _binders[threads] = plugins.Binder(threads)
+    return _binders[threads]
 
 
 def rasterize(

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "bind_trace.h"
 #include "renderer.h"
 #include "staged.h"
 #include "trace.h"
@@ -314,7 +315,54 @@ auto trace_backward(Tracer& self, const HeldTrace& held, Floats picture, Floats 
   return std::make_tuple(means, quats, scales, opacities, sh, d_features, points);
 }
 
+using Longs = In<int64_t>;
+
+MeshArrays mesh_of(const Floats& vertices, const Longs& faces) {
+  return {static_cast<int>(vertices.shape(0)), static_cast<int>(faces.shape(0)), vertices.data(), faces.data()};
+}
+
+LocalGaussians local_of(const Longs& face, const Floats& means, const Floats& quats, const Floats& scales) {
+  return {static_cast<int>(face.shape(0)), face.data(), means.data(), quats.data(), scales.data()};
+}
+
+auto bind_forward(Binder& self, Floats vertices, Longs faces, Longs face_index, Floats means, Floats quats, Floats scales) {
+  const size_t count = face_index.shape(0);
+  auto frames = make_array<float>({faces.shape(0), kFrameFields}), world_means = make_array<float>({count, 3}),
+       world_quats = make_array<float>({count, 4}), world_scales = make_array<float>({count, 3}),
+       normals = make_array<float>({count, 3});
+  {
+    nb::gil_scoped_release unlocked;
+    self.forward(mesh_of(vertices, faces), local_of(face_index, means, quats, scales), frames.data(),
+                 {world_means.data(), world_quats.data(), world_scales.data(), normals.data()});
+  }
+  return std::make_tuple(frames, world_means, world_quats, world_scales, normals);
+}
+
+using Gradient = std::optional<Floats>;
+
+auto bind_backward(Binder& self, Floats vertices, Longs faces, Longs face_index, Floats means, Floats quats, Floats scales,
+                   Floats frames, const Gradient& d_means, const Gradient& d_quats, const Gradient& d_scales,
+                   const Gradient& d_normals, bool to_vertices) {
+  const auto data = [](const Gradient& gradient) { return gradient ? gradient->data() : nullptr; };
+  const size_t count = face_index.shape(0);
+  auto local_means = make_array<float>({count, 3}), local_quats = make_array<float>({count, 4}),
+       local_scales = make_array<float>({count, 3}), places = make_array<float>({to_vertices ? vertices.shape(0) : 0, 3});
+  {
+    nb::gil_scoped_release unlocked;
+    self.backward(mesh_of(vertices, faces), local_of(face_index, means, quats, scales), frames.data(),
+                  {data(d_means), data(d_quats), data(d_scales), data(d_normals)},
+                  {local_means.data(), local_quats.data(), local_scales.data(), to_vertices ? places.data() : nullptr});
+  }
+  return std::make_tuple(local_means, local_quats, local_scales, places);
+}
+
 void define_training(nb::module_& m) {
+  nb::class_<Binder>(m, "Binder")
+      .def("__init__", [](Binder* self, int threads) { new (self) Binder(threads); }, "threads"_a)
+      .def("forward", &bind_forward, "vertices"_a, "faces"_a, "face_index"_a, "means"_a, "quats"_a, "scales"_a)
+      .def("backward", &bind_backward, "vertices"_a, "faces"_a, "face_index"_a, "means"_a, "quats"_a, "scales"_a,
+           "frames"_a, "d_means"_a.none(), "d_quats"_a.none(), "d_scales"_a.none(), "d_normals"_a.none(),
+           "to_vertices"_a);
   nb::class_<HeldTrace>(m, "Trace").def("visible", &HeldTrace::visible);
   nb::class_<Tracer>(m, "Tracer")
       .def("__init__",

@@ -1,0 +1,143 @@
+"""Binding with a way back: Gaussians to the world by their triangles' frames (eq. 7), and the gradients of a loss.
+
+The training side's `emotag.training.render.bind` is the differentiable interface; this is its kernel, in arrays. To
+bind without gradients see `bind` of `stages`, which also applies the scale's activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _kernels
+from ._checks import Floats
+from .errors import ControlError
+from .renderer import checked_threads
+
+Longs = npt.NDArray[np.int64]
+
+
+class Rig(NamedTuple):
+    """Gaussians on a posed mesh: what `Binder` reads."""
+
+    vertices: Floats
+    """(V, 3) world, metres"""
+    faces: Longs
+    """(F, 3)"""
+    face_index: Longs
+    """(G,)"""
+    means: Floats
+    """(G, 3) in the triangle's frame, in units of its scale"""
+    quats: Floats
+    """(G, 4) of any length"""
+    scales: Floats
+    """(G, 3) after the activation, in units of the triangle's scale"""
+
+
+class Attached(NamedTuple):
+    """Gaussians in the world, and what the way back needs."""
+
+    frames: Floats
+    """(F, 20) opaque"""
+    means: Floats
+    """(G, 3) metres"""
+    quats: Floats
+    """(G, 4)"""
+    scales: Floats
+    """(G, 3) metres"""
+    normals: Floats
+    """(G, 3) unit, of their triangles"""
+
+
+class RigGradients(NamedTuple):
+    """Gradients of a loss, shaped as in `Rig`."""
+
+    means: Floats
+    quats: Floats
+    scales: Floats
+    vertices: Floats
+    """(V, 3), or (0, 3) if not asked for"""
+
+
+class Binder:
+    """Binds for training. Both ways give the same bits for any number of threads.
+
+    Args:
+        threads: threads that share the work; 0 is one for each core.
+
+    Raises:
+        ControlError: if the thread count is out of range.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._kernel = _kernels.Binder(checked_threads(threads))
+
+    def forward(self, rig: Rig) -> Attached:
+        """Gaussians of a rig to the world.
+
+        Raises:
+            ControlError: if shapes or types do not fit, or an index points outside.
+        """
+        with _index_errors():
+            return Attached(*self._kernel.forward(*_checked(rig)))
+
+    def backward(
+        self,
+        rig: Rig,
+        frames: Floats,
+        d_means: Floats | None,
+        d_quats: Floats | None,
+        d_scales: Floats | None,
+        d_normals: Floats | None,
+        to_vertices: bool = True,
+    ) -> RigGradients:
+        """The gradients of a loss from those in what `forward` returned; None is zero.
+
+        Args:
+            rig: what `forward` was given, unchanged.
+            frames: of what it returned.
+            d_means, d_quats, d_scales, d_normals: the loss's gradients, (G, 3), (G, 4), (G, 3), (G, 3).
+            to_vertices: whether those of the vertices are wanted; without, it is quicker.
+
+        Raises:
+            ControlError: as `forward`.
+        """
+        count = len(rig.face_index)
+        upstream = [
+            None if value is None else _fitting(f"gradient of {name}", value, (count, width), np.float32)
+            for name, value, width in (
+                ("means", d_means, 3),
+                ("quats", d_quats, 4),
+                ("scales", d_scales, 3),
+                ("normals", d_normals, 3),
+            )
+        ]
+        frames = _fitting("frames", frames, (len(rig.faces), 20), np.float32)
+        with _index_errors():
+            return RigGradients(*self._kernel.backward(*_checked(rig), frames, *upstream, to_vertices))
+
+
+@contextmanager
+def _index_errors() -> Iterator[None]:
+    try:
+        yield
+    except IndexError as cause:
+        raise ControlError(f"there is no {cause}: bind Gaussians to triangles of this head") from cause
+
+
+def _checked(rig: Rig) -> Rig:
+    """The rig if shapes and types are as documented; values are not looked at: the renderer does that."""
+    count = len(rig.face_index)
+    shapes = ((len(rig.vertices), 3), (len(rig.faces), 3), (count,), (count, 3), (count, 4), (count, 3))
+    kinds = [np.int64 if name in ("faces", "face_index") else np.float32 for name in rig._fields]
+    return Rig(*map(_fitting, rig._fields, rig, shapes, kinds))
+
+
+def _fitting(name: str, array: npt.NDArray[Any], shape: tuple[int, ...], kind: type[np.generic]) -> npt.NDArray[Any]:
+    if array.shape != shape or array.dtype != kind:
+        raise ControlError(f"{name} must be {kind.__name__} of {shape}, not {array.dtype} of {array.shape}")
+    return np.ascontiguousarray(array)

@@ -1,8 +1,8 @@
 """Kernels: FLAME skinning, Gaussian binding, mouth offsets, hash grid and rasterizer.
 
 `Scene` and `Renderer` draw frames; `skin`, `bind`, `hash_grid`, `mouth_offsets`, `apply_mouth` and `rasterize` are the
-same steps one by one; `Binder` and `Tracer` bind and draw with gradients, for training. Lengths are metres,
-angles radians (axis-angle), quaternions wxyz, arrays float32.
+same steps one by one; `Binder` and `Tracer` bind and draw with gradients, and `Similarity` compares pictures, for
+training. Lengths are metres, angles radians (axis-angle), quaternions wxyz, arrays float32.
 """
 
 from . import constants
@@ -10,6 +10,7 @@ from .binding import Attached, Binder, Rig, RigGradients
 from .camera import Camera
 from .models import Gaussians, Head, Mouth
 from .renderer import Renderer, Scene, supported_isas
+from .similarity import Similarity
 from .stages import Bound, MouthOffsets, apply_mouth, bind, hash_grid, mouth_offsets, rasterize, skin
 from .tracing import Traced, TraceGradients, Tracer
 
@@ -26,6 +27,7 @@ __all__ = [
     "Rig",
     "RigGradients",
     "Scene",
+    "Similarity",
     "TraceGradients",
     "Traced",
     "Tracer",

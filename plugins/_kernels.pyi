@@ -129,6 +129,24 @@ class Binder:
         to_vertices: bool,
     ) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32], NDArray[numpy.float32], NDArray[numpy.float32]]: ...
 
+class Similarity:
+    def __init__(self, window: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)], c1: float, c2: float, isa: str, threads: int) -> None: ...
+    def forward(
+        self,
+        a: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        b: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        gradients: bool,
+    ) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]]: ...
+    def backward(
+        self,
+        a: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        b: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        partials: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        loss: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> NDArray[numpy.float32]: ...
+
+SSIM_TAPS: int = 11
+
 class Trace:
     def visible(self) -> NDArray[numpy.uint8]: ...
 

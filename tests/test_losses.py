@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from emotag import plugins
 from emotag.runtime.errors import ControlError
 from emotag.training import losses
 from emotag.training.grmn import Motion
 from emotag.training.losses import LossError, LossWeights, Target, Tracked
 from emotag.training.metrics import image
 from emotag.training.render import RenderOutput
-from emotag.training.ssim import blur, ssim, ssim_map
+from emotag.training.ssim import _window, blur, ssim, ssim_map
 
 
 def pictures(height: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,6 +53,55 @@ def test_blur_keeps_a_constant_and_refuses_nothing_of_it() -> None:
     assert float(window.sum()) == pytest.approx(1.0)
     assert float(window[10, 33]) == pytest.approx(float(window[5:16, 33].sum()) ** 2)
     assert torch.count_nonzero(window) == 121
+
+
+@pytest.mark.parametrize("isa", plugins.supported_isas())
+@pytest.mark.parametrize("size", [(64, 64), (37, 91), (5, 9), (1, 1), (130, 33), (32, 16)])
+def test_ssim_kernel_is_that_of_torch(size: tuple[int, int], isa: str) -> None:
+    """Map and gradient under any upstream gradient, in each instruction set; the same bits from three threads."""
+    a, b = pictures(*size, torch.float64)
+    upstream = torch.rand(a.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64) - 0.3
+    value = ssim_map(a.requires_grad_(), b)
+    (wanted,) = torch.autograd.grad((value * upstream).sum(), a)
+    arrays = [tensor.detach().float().numpy() for tensor in (a, b, upstream)]
+    results = []
+    for threads in (1, 3):
+        kernel = plugins.Similarity(_window().numpy(), 0.01**2, 0.03**2, threads, isa)
+        got, partials = kernel.forward(*arrays[:2])
+        results.append((got, kernel.backward(*arrays[:2], partials, arrays[2])))
+        plain, none = kernel.forward(*arrays[:2], gradients=False)
+        assert (plain == got).all() and none.shape == (0, *a.shape)
+    assert np.abs(results[0][0] - value.detach().numpy()).max() < 2e-5
+    assert np.linalg.norm(results[0][1] - wanted.numpy()) < 1e-4 * np.linalg.norm(wanted.numpy())
+    assert all((one == other).all() for one, other in zip(*results, strict=True))
+
+
+def test_ssim_of_slices_and_of_flat_pictures() -> None:
+    """Pictures that are parts of others; where all is flat, rounding must not make a gradient."""
+    a, b = pictures(40, 50)
+    part = (slice(None), slice(3, 30), slice(7, 41))
+    assert float(ssim(a[part], b[part])) == float(ssim(a[part].clone(), b[part].clone()))
+    flat = torch.full((3, 30, 30), 0.7, requires_grad=True)
+    value = ssim(flat, torch.full((3, 30, 30), 0.7))
+    value.backward()
+    assert float(value.detach()) == pytest.approx(1, abs=1e-5)
+    assert flat.grad is not None and float(flat.grad.abs().max()) < 1e-5
+
+
+def test_the_similarity_kernel_refuses() -> None:
+    window, picture = _window().numpy(), np.zeros((3, 8, 8), np.float32)
+    with pytest.raises(ControlError, match="symmetric"):
+        plugins.Similarity(np.arange(11), 1e-4, 9e-4)
+    with pytest.raises(ControlError, match="window"):
+        plugins.Similarity(window[1:], 1e-4, 9e-4)
+    kernel = plugins.Similarity(window, 1e-4, 9e-4)
+    for wrong in (picture[:, 1:], picture.astype(np.float64)):
+        with pytest.raises(ControlError, match="expected float32"):
+            kernel.forward(picture, wrong)
+    with pytest.raises(ControlError, match="C, H, W"):
+        kernel.forward(picture[0], picture[0])
+    with pytest.raises(ControlError, match="expected float32"):
+        kernel.backward(picture, picture, picture, picture)
 
 
 def test_ssim_refuses_other_shapes() -> None:

@@ -1,8 +1,8 @@
 """Structural similarity with a closed-form gradient, quick on a processor.
 
 An 11-tap Gaussian window of σ 1.5 with zeros outside the picture (Wang et al. 2004), as `training.metrics.image` and
-3DGS. The window is applied as products with a banded matrix, a block of rows at a time: a processor multiplies small
-dense matrices several times faster than it convolves.
+3DGS. Float32 on the CPU goes through a kernel. Elsewhere the window is applied as products with a banded matrix, a
+block of rows at a time, as small dense matrices are multiplied several times faster than convolved.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .. import plugins
 from ..runtime.errors import ControlError
 from .metrics.image import SIGMA, WINDOW
 
@@ -42,8 +43,38 @@ def ssim_map(predicted: Tensor, truth: Tensor) -> Tensor:
         raise ControlError(
             f"pictures of shapes {tuple(predicted.shape)} and {tuple(truth.shape)}: give two (C, H, W) of one size"
         )
-    result: Tensor = _Ssim.apply(predicted, truth.detach())  # type: ignore[no-untyped-call]
+    pair = (predicted, truth.detach())
+    if all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in pair):
+        threads = min(torch.get_num_threads(), plugins.constants.MAX_THREADS)
+        result: Tensor = _KernelSsim.apply(*pair, _kernel(threads))  # type: ignore[no-untyped-call]
+    else:
+        result = _Ssim.apply(*pair)  # type: ignore[no-untyped-call]
     return result
+
+
+@lru_cache(maxsize=4)
+def _kernel(threads: int) -> plugins.Similarity:
+    return plugins.Similarity(_window().numpy(), _C1, _C2, threads)
+
+
+class _KernelSsim(torch.autograd.Function):
+    """`_Ssim` on the CPU in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, kernel: plugins.Similarity) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        value, partials = kernel.forward(a.detach().numpy(), b.numpy(), gradients=wanted)
+        if wanted:
+            ctx.save_for_backward(a, b)
+            ctx.kernel, ctx.partials = kernel, partials
+        return torch.from_numpy(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        a, b = ctx.saved_tensors
+        gradient = ctx.kernel.backward(a.detach().numpy(), b.numpy(), ctx.partials, upstream.numpy())
+        return torch.from_numpy(gradient), None, None
 
 
 class _Ssim(torch.autograd.Function):
@@ -105,10 +136,14 @@ def _padded(pictures: Tensor) -> Tensor:
 @lru_cache(maxsize=8)
 def _band(dtype: torch.dtype, device: torch.device) -> Tensor:
     """(block, block + 10): row i holds the window's weights from column i on."""
-    offset = torch.arange(WINDOW, dtype=torch.float64) - _MARGIN
-    weights = (-offset.square() / (2 * SIGMA**2)).exp()
-    weights /= weights.sum()
     band = torch.zeros(_BLOCK, _BLOCK + 2 * _MARGIN, dtype=torch.float64)
     for row in range(_BLOCK):
-        band[row, row : row + WINDOW] = weights
+        band[row, row : row + WINDOW] = _window()
     return band.to(dtype).to(device)
+
+
+def _window() -> Tensor:
+    """(11,) float64 weights, which sum to one."""
+    offset = torch.arange(WINDOW, dtype=torch.float64) - _MARGIN
+    weights = (-offset.square() / (2 * SIGMA**2)).exp()
+    return weights / weights.sum()

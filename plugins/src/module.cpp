@@ -8,11 +8,13 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 
 #include "bind_trace.h"
 #include "renderer.h"
+#include "similarity.h"
 #include "staged.h"
 #include "trace.h"
 
@@ -356,7 +358,41 @@ auto bind_backward(Binder& self, Floats vertices, Longs faces, Longs face_index,
   return std::make_tuple(local_means, local_quats, local_scales, places);
 }
 
+std::unique_ptr<Similarity> make_similarity(Floats weights, float c1, float c2, const std::string& isa, int threads) {
+  SimilarityWindow window = {{}, c1, c2};
+  std::copy(weights.data(), weights.data() + kTaps, window.weights);
+  return std::make_unique<Similarity>(variant_named(isa), threads, window);
+}
+
+PicturePair pair_of(const Floats& a, const Floats& b) {
+  return {static_cast<int>(a.shape(0)), static_cast<int>(a.shape(1)), static_cast<int>(a.shape(2)), a.data(), b.data()};
+}
+
+auto similarity_forward(Similarity& self, Floats a, Floats b, bool gradients) {
+  const size_t c = a.shape(0), h = a.shape(1), w = a.shape(2);
+  auto map = make_array<float>({c, h, w}), partials = make_array<float>({gradients ? kPartials : 0u, c, h, w});
+  {
+    nb::gil_scoped_release unlocked;
+    self.forward(pair_of(a, b), map.data(), gradients ? partials.data() : nullptr);
+  }
+  return std::make_tuple(map, partials);
+}
+
+auto similarity_backward(Similarity& self, Floats a, Floats b, Floats partials, Floats loss) {
+  auto gradient = make_array<float>({a.shape(0), a.shape(1), a.shape(2)});
+  {
+    nb::gil_scoped_release unlocked;
+    self.backward(pair_of(a, b), partials.data(), loss.data(), gradient.data());
+  }
+  return gradient;
+}
+
 void define_training(nb::module_& m) {
+  m.attr("SSIM_TAPS") = kTaps;
+  nb::class_<Similarity>(m, "Similarity")
+      .def(nb::new_(&make_similarity), "window"_a, "c1"_a, "c2"_a, "isa"_a, "threads"_a)
+      .def("forward", &similarity_forward, "a"_a, "b"_a, "gradients"_a)
+      .def("backward", &similarity_backward, "a"_a, "b"_a, "partials"_a, "loss"_a);
   nb::class_<Binder>(m, "Binder")
       .def("__init__", [](Binder* self, int threads) { new (self) Binder(threads); }, "threads"_a)
       .def("forward", &bind_forward, "vertices"_a, "faces"_a, "face_index"_a, "means"_a, "quats"_a, "scales"_a)

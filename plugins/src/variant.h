@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "frame.h"
+#include "similarity.h"
 #include "trace.h"
 
 namespace emotag {
@@ -22,6 +23,11 @@ struct Variant {
   void (*trace_tile)(const Trace&, int tile, float* channels, float* alpha);
   void (*untrace_tile)(const Trace&, int tile, const TracePlanes& picture, const TracePlanes& loss, float* sums);
   void (*untrace_chunk)(const WorldGaussians&, const Trace&, int chunk, const float* sums, const WorldGradients&);
+  // Training: structural similarity, see Similarity.
+  void (*compare_stripe)(const SimilarityWindow&, const PicturePair&, int channel, int stripe, SimilarityScratch*,
+                         float* map, float* partials);
+  void (*uncompare_stripe)(const SimilarityWindow&, const PicturePair&, int channel, int stripe, SimilarityScratch*,
+                           const float* partials, const float* loss, float* gradient);
 };
 
 extern const Variant kPlainVariant;

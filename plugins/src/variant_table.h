@@ -5,6 +5,7 @@
 #include "stages/mouth.h"
 #include "stages/present.h"
 #include "stages/project.h"
+#include "stages/similarity.h"
 #include "stages/skin.h"
 #include "stages/trace_blend.h"
 #include "stages/trace_project.h"
@@ -24,7 +25,9 @@ constexpr Variant make_variant(const char* name, bool (*supported)()) {
           trace_chunk<F>,
           trace_tile<F>,
           untrace_tile<F>,
-          untrace_chunk<F>};
+          untrace_chunk<F>,
+          compare_stripe<F>,
+          uncompare_stripe<F>};
 }
 
 }  // namespace emotag

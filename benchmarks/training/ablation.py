@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from emotag.training.demo.clips import ClipRequest, Clips, load_clips
 from emotag.training.demo.geometry import LipGeometry, lip_geometry
 from emotag.training.demo.learn import HELD_OUT_CLIPS, Learned, load_learned
-from emotag.training.demo.motion import MotionSchedule, hear, train_decoder
-from emotag.training.grmn import GRMN, NEUTRAL, Motion, token_windows
+from emotag.training.demo.motion import MotionSchedule, encode, hear, train_decoder
+from emotag.training.grmn import GRMN, NEUTRAL, Motion
 from emotag.training.head import HeadModel
 from emotag.training.scenes import open_scene
 from emotag.training.subject import Subject
@@ -44,25 +43,18 @@ FELT_SECONDS = 6.0
 Numbers = dict[str, Any]
 
 
-@torch.no_grad()
-def encode(learned: Learned, clips: Clips) -> Tensor:
-    """`[N,F,D]` what the audio path says of every frame, each clip heard in a room of its own."""
-    c = learned.motion.config
-    heard = hear(learned.encoder, clips, seed=0)
-    rows = [learned.motion.encode(token_windows(row.float(), c.window_past, c.window_future)) for row in heard]
-    return torch.stack(rows)
-
-
 def variants(learned: Learned, head: HeadModel, cache: Path, work: Path) -> dict[str, GRMN]:
     """The networks of all variants, trained once and kept in the folder `work`."""
     names, found = head.expression_names, {}
     missing = [name for name in VARIANTS if not _file(work, name).is_file()]
     if missing:
         clips = load_clips(CLIPS, names, cache)
-        encodings = encode(learned, clips)
+        encodings = encode(learned.motion, hear(learned.encoder, clips, seed=0))
     for name, without in VARIANTS.items():
         if name in missing:
-            motion, _ = train_decoder(clips, encodings, lip_geometry(head), SCHEDULE, learned.motion, without)
+            motion, _ = train_decoder(
+                clips, encodings, lip_geometry(head), SCHEDULE, learned.motion, afresh=True, without=without
+            )
             Learned(learned.encoder, motion, learned.identity).save(_file(work, name))
         else:
             motion = load_learned(_file(work, name)).motion

@@ -20,7 +20,7 @@ from .clips import ClipRequest, Clips, Progress, join, load_clips, silent_clips
 from .encoder import EncoderSchedule, build_encoder, train_encoder
 from .geometry import LipGeometry, lip_geometry
 from .measure import Measures, fit_loudness, measure
-from .motion import MotionSchedule, demo_identity, hear, restore_range, train_motion
+from .motion import MotionSchedule, demo_identity, encode, hear, restore_range, train_decoder, train_motion
 from .snapshot import Snapshot
 
 _RANGE_CLIPS = 200  # clips on which the range of motion is restored
@@ -37,6 +37,8 @@ class Recipe:
     encoder: EncoderSchedule = field(default_factory=EncoderSchedule)
     refine: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1500, rate=8e-4, warped=0.5, seed=1))
     motion: MotionSchedule = field(default_factory=MotionSchedule)
+    settle: MotionSchedule = field(default_factory=lambda: MotionSchedule(steps=500, batch=24, rate=5e-4, seed=5))
+    """of the decoders alone, on every fourth clip"""
 
 
 HELD_OUT_CLIPS = ClipRequest(count=50, seed=4242, voices=HELD_OUT, emotional=0.0, stretched=0.0)
@@ -107,6 +109,9 @@ def learn_motion(
     hearings = [hear(encoder, clips, schedule.seed + n, progress) for n in range(schedule.hearings)]
     snapshot = _snapshot(work, "motion", recipe)
     motion, _ = train_motion(clips, hearings, lip_geometry(head), schedule, progress, snapshot=snapshot)
+    few = slice(None, None, 4)
+    encodings = encode(motion, hearings[0][few])
+    motion, _ = train_decoder(clips.part(few), encodings, lip_geometry(head), recipe.settle, motion)
     identity = demo_identity(motion.config.identity)
     some = slice(0, _RANGE_CLIPS)
     restore_range(motion, identity, clips.part(some), hearings[0][some], head.expression_names)

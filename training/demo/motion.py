@@ -26,6 +26,9 @@ CONDITIONS = (*EMOTIONS, "contempt")
 _AUDIO_PATH = ("audio_proj", "pos_encoder", "audio_transformer")
 _KL_WEIGHT = 0.01  # of the released implementation
 _SCORE_WEIGHT = 0.1
+_SHUT, _SETTLED = 3.0, -0.3
+"""How much more a lip gap counts where P, B or M shut it: at first a lot, so that lips learn to shut at all, at last
+less, because the corpus has twice as many of them as speech has, and every sound like them would shut the lips too."""
 _TOLD = 0.5  # share of crops whose emotion the network is told
 _WARPED = 0.5  # share of clips that are heard in another vocal tract
 _CALM = 0.75  # share of those that see a calm speaker's action units, so that what is told shows without them
@@ -91,6 +94,14 @@ def hear(encoder: StreamingWav2Vec2, clips: Clips, seed: int, progress: Progress
     return torch.stack(tokens)
 
 
+@torch.no_grad()
+def encode(motion: GRMN, tokens: Tensor) -> Tensor:
+    """`[N,F,D]` what the audio path says of every frame of clips, from tokens `[N,2F,H]`."""
+    c = motion.config
+    rows = [motion.encode(token_windows(heard.float(), c.window_past, c.window_future)) for heard in tokens]
+    return torch.stack(rows)
+
+
 def train_motion(
     clips: Clips,
     hearings: Sequence[Tensor],
@@ -124,19 +135,22 @@ def train_decoder(
     geometry: LipGeometry,
     schedule: MotionSchedule,
     listener: GRMN,
+    *,
+    afresh: bool = False,
     without: Sequence[str] = (),
 ) -> tuple[GRMN, list[float]]:
-    """Train everything behind the audio path of `listener` from nothing, leaving components out: the ablation.
+    """Train everything behind the audio path of `listener`, which stays; P, B and M count as all other sounds do.
 
-    encodings: `[N,F,D]`, what the audio path says of every frame of `clips`. without: of `trainer.config.COMPONENTS`.
-    The audio path is shared and still, so that variants differ in what they lack alone, and cost a minute each.
+    encodings: `[N,F,D]`, what the audio path says of every frame of `clips` (`encode`). afresh: from nothing, as the
+    ablation does, else from what `listener` has learned. without: of `trainer.config.COMPONENTS`; only afresh.
     """
     torch.manual_seed(schedule.seed)
     off = {name: False for name in ("gate", "residual", "adain") if name in without}
     motion = GRMN(replace(listener.config, **off))  # type: ignore[arg-type]
-    _start_at_mean(motion, clips)
-    shared = {k: v for k, v in listener.state_dict().items() if k.startswith(_AUDIO_PATH)}
-    motion.load_state_dict(shared, strict=False)
+    if afresh:
+        _start_at_mean(motion, clips)
+    kept = {k: v for k, v in listener.state_dict().items() if not afresh or k.startswith(_AUDIO_PATH)}
+    motion.load_state_dict(kept, strict=False)
     own = [value for name, value in motion.named_parameters() if not name.startswith(_AUDIO_PATH)]
 
     def speak(rng: np.random.Generator) -> tuple[Motion, Truth]:
@@ -146,7 +160,7 @@ def train_decoder(
         who = _identities(schedule.batch, motion.config.identity, rng)
         return motion.frames(motion.smooth(heard), truth.aus, who, truth.asked, truth.told), truth
 
-    return _fit(motion, own, speak, MotionLoss(geometry, without), schedule)
+    return _fit(motion, own, speak, MotionLoss(geometry, without, _SETTLED), schedule)
 
 
 def _fit(
@@ -204,7 +218,8 @@ class MotionLoss:
     decides, where the squared error would have it half open and every movement too small.
     """
 
-    def __init__(self, geometry: LipGeometry, without: Sequence[str] = ()) -> None:
+    def __init__(self, geometry: LipGeometry, without: Sequence[str] = (), shut: float = _SHUT) -> None:
+        self.shut = shut
         guided = "seg" not in without
         self.kl_weight = _KL_WEIGHT if guided and "kl" not in without else 0.0
         self.score_weight = _SCORE_WEIGHT if guided and "score" not in without else 0.0
@@ -220,7 +235,7 @@ class MotionLoss:
         change = error[:, 1:] - error[:, :-1]
         pace = ((change @ self.metric) * change).sum(-1)
         parted = error @ self.parted
-        gap = F.smooth_l1_loss(parted, torch.zeros_like(parted), reduction="none") * (1 + 3 * truth.closure)
+        gap = F.smooth_l1_loss(parted, torch.zeros_like(parted), reduction="none") * (1 + self.shut * truth.closure)
         small = (expression**2).mean(-1) + (jaw[..., 1:] ** 2).mean(-1)
         motion = (inside * (1.5 * place + 0.3 * gap + 6.0 * small)).mean()
         motion = motion + 0.3 * (inside[:, 1:] * inside[:, :-1] * pace).mean()

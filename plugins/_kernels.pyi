@@ -147,6 +147,8 @@ class Similarity:
 
 SSIM_TAPS: int = 11
 
+FRAME_FIELDS: int = 20
+
 class Trace:
     def visible(self) -> NDArray[numpy.uint8]: ...
 

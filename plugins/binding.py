@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from .errors import ControlError
 from .renderer import checked_threads
 
 Longs = npt.NDArray[np.int64]
+Number = TypeVar("Number", np.float32, np.int64)
 
 
 class Rig(NamedTuple):
@@ -106,19 +107,22 @@ class Binder:
         Raises:
             ControlError: as `forward`.
         """
-        count = len(rig.face_index)
-        upstream = [
-            None if value is None else _fitting(f"gradient of {name}", value, (count, width), np.float32)
-            for name, value, width in (
-                ("means", d_means, 3),
-                ("quats", d_quats, 4),
-                ("scales", d_scales, 3),
-                ("normals", d_normals, 3),
-            )
-        ]
-        frames = _fitting("frames", frames, (len(rig.faces), 20), np.float32)
+        rig, count = _checked(rig), len(rig.face_index)
+
+        def upstream(name: str, value: Floats | None, width: int) -> Floats | None:
+            return None if value is None else _fitting(f"gradient of {name}", value, (count, width), np.float32)
+
         with _index_errors():
-            return RigGradients(*self._kernel.backward(*_checked(rig), frames, *upstream, to_vertices))
+            gradients = self._kernel.backward(
+                *rig,
+                _fitting("frames", frames, (len(rig.faces), _kernels.FRAME_FIELDS), np.float32),
+                upstream("means", d_means, 3),
+                upstream("quats", d_quats, 4),
+                upstream("scales", d_scales, 3),
+                upstream("normals", d_normals, 3),
+                to_vertices,
+            )
+        return RigGradients(*gradients)
 
 
 @contextmanager
@@ -132,12 +136,17 @@ def _index_errors() -> Iterator[None]:
 def _checked(rig: Rig) -> Rig:
     """The rig if shapes and types are as documented; values are not looked at: the renderer does that."""
     count = len(rig.face_index)
-    shapes = ((len(rig.vertices), 3), (len(rig.faces), 3), (count,), (count, 3), (count, 4), (count, 3))
-    kinds = [np.int64 if name in ("faces", "face_index") else np.float32 for name in rig._fields]
-    return Rig(*map(_fitting, rig._fields, rig, shapes, kinds))
+    return Rig(
+        _fitting("vertices", rig.vertices, (len(rig.vertices), 3), np.float32),
+        _fitting("faces", rig.faces, (len(rig.faces), 3), np.int64),
+        _fitting("face_index", rig.face_index, (count,), np.int64),
+        _fitting("means", rig.means, (count, 3), np.float32),
+        _fitting("quats", rig.quats, (count, 4), np.float32),
+        _fitting("scales", rig.scales, (count, 3), np.float32),
+    )
 
 
-def _fitting(name: str, array: npt.NDArray[Any], shape: tuple[int, ...], kind: type[np.generic]) -> npt.NDArray[Any]:
+def _fitting(name: str, array: npt.NDArray[Any], shape: tuple[int, ...], kind: type[Number]) -> npt.NDArray[Number]:
     if array.shape != shape or array.dtype != kind:
         raise ControlError(f"{name} must be {kind.__name__} of {shape}, not {array.dtype} of {array.shape}")
     return np.ascontiguousarray(array)

@@ -389,6 +389,7 @@ auto similarity_backward(Similarity& self, Floats a, Floats b, Floats partials, 
 
 void define_training(nb::module_& m) {
   m.attr("SSIM_TAPS") = kTaps;
+  m.attr("FRAME_FIELDS") = kFrameFields;
   nb::class_<Similarity>(m, "Similarity")
       .def(nb::new_(&make_similarity), "window"_a, "c1"_a, "c2"_a, "isa"_a, "threads"_a)
       .def("forward", &similarity_forward, "a"_a, "b"_a, "gradients"_a)

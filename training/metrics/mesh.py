@@ -48,7 +48,7 @@ def load_landmark_vertices(path: Path | None, head: HeadModel) -> Ints:
 
 
 def with_mesh(clip: Clip, head: HeadModel, vertices: Ints, scene: Scene | None = None, start: int = 0) -> Clip:
-    """`clip` with the lips' gap in metres that its expression and jaw give, and landmarks where a scene has cameras.
+    """`clip` with the height in metres of the gap between the lips that its expression and jaw give, and landmarks where a scene has cameras.
 
     Args:
         clip: with tracks expression [T, E] and jaw [T, 3].
@@ -69,7 +69,8 @@ def with_mesh(clip: Clip, head: HeadModel, vertices: Ints, scene: Scene | None =
     baked = head.with_expressions(expression.shape[1]).bake(shape)
     skinner = plugins.Head(**{name.removeprefix("head."): value for name, value in baked.tensors().items()})
     points = np.stack([_still(skinner, expression[t], jaw[t])[vertices] for t in range(len(jaw))])
-    gap = np.mean([np.linalg.norm(points[:, a] - points[:, b], axis=-1) for a, b in INNER_PAIRS], axis=0)
+    # Lips that overlap are shut, not apart by how much they do: the height of the upper over the lower one counts.
+    gap = np.mean([np.maximum(points[:, a, 1] - points[:, b, 1], 0) for a, b in INNER_PAIRS], axis=0)
     tracks = clip.tracks | {"lip_gap": gap}
     if scene is not None:
         tracks["landmarks"] = _landmarks(skinner, clip, scene, vertices, start)

@@ -101,6 +101,8 @@ def _run(options: argparse.Namespace) -> int:
         print(audit_text(name, layers))
     if checkpoint.encoder is None and options.audio_precision != "fp32":
         print(f"note: --audio-precision {options.audio_precision} had nothing to act on: there is no audio encoder")
+    if checkpoint.appearance is not None:
+        print("note: the emotional residual of the Gaussians was left out: bundles do not hold one yet")
     for note in checkpoint.info.notes:
         print(f"note: {note}")
     return 0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..runtime.errors import CheckpointError, OutputError
+from .emotional_residual import EmotionalResidual, ResidualConfig
 from .grmn import GRMN, GRMNConfig
 from .wav2vec2 import StreamingConfig, StreamingWav2Vec2
 
@@ -83,6 +84,8 @@ class Checkpoint:
     info: AvatarInfo = field(default_factory=AvatarInfo)
     kind: Literal["emotag", "released", "synthetic"] = "emotag"
     source: str = ""
+    appearance: EmotionalResidual | None = None
+    """what emotions change of the Gaussians beside their motion; most avatars have none"""
 
     def validate(self) -> None:
         """Check that every array is there and that sizes agree.
@@ -93,6 +96,8 @@ class Checkpoint:
         check_arrays(self.avatar, HEAD_ARRAYS + GAUSSIAN_ARRAYS, self.source or "checkpoint")
         check_arrays(self.cues, tuple(CUE_ARRAYS), self.source or "checkpoint")
         self._check_cues()
+        if self.appearance is not None:
+            self._check_appearance(self.appearance.config)
         expressions = self.avatar["head.expression_basis"].shape[0]
         if expressions != self.motion.config.expression:
             raise CheckpointError(
@@ -106,6 +111,16 @@ class Checkpoint:
             )
         if "mouth.index" in self.avatar and self.motion.config.mouth is None:
             raise CheckpointError("mouth Gaussians are listed, but the motion network has no mouth head")
+
+    def _check_appearance(self, own: ResidualConfig) -> None:
+        motion = self.motion.config
+        found = (own.gaussians, own.expression, own.audio, own.classes)
+        wanted = (len(self.avatar["gaussians.means"]), motion.expression, motion.width, len(motion.conditions))
+        if found != wanted:
+            raise CheckpointError(
+                f"the emotional residual is one of {found} Gaussians, expressions, audio channels and classes, the "
+                f"avatar has {wanted}: train it again with `emotag-train appearance`"
+            )
 
     def _check_cues(self) -> None:
         source = self.source or "checkpoint"
@@ -146,6 +161,8 @@ class Checkpoint:
             "avatar": _tensors(self.avatar),
             "cues": _tensors(self.cues),
         }
+        if self.appearance is not None:
+            content["appearance"] = {"config": self.appearance.config.to_dict(), "state": _state(self.appearance)}
         if training is not None:
             content["training"] = training
         write_atomically(Path(path), content)
@@ -186,6 +203,10 @@ def _build(content: dict[str, Any], source: str) -> Checkpoint:
     restore(encoder, content["encoder"]["state"], "encoder", source)
     motion = GRMN(GRMNConfig.from_dict(content["motion"]["config"]))
     restore(motion, content["motion"]["state"], "motion network", source)
+    appearance = None
+    if "appearance" in content:
+        appearance = EmotionalResidual(ResidualConfig.from_dict(content["appearance"]["config"])).eval()
+        restore(appearance, content["appearance"]["state"], "emotional residual", source)
     info = dict(content["info"])
     for name in ("background", "expression_names", "notes"):
         info[name] = tuple(info[name])
@@ -197,6 +218,7 @@ def _build(content: dict[str, Any], source: str) -> Checkpoint:
         cues=_arrays(content["cues"]),
         info=AvatarInfo(**info),
         source=source,
+        appearance=appearance,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..runtime.commands.guard import guarded
 from ..runtime.errors import CheckpointError
 
-SUBCOMMANDS = ("check", "synth", "speech", "pretrain", "adapt", "eval")
+SUBCOMMANDS = ("check", "synth", "speech", "pretrain", "adapt", "appearance", "eval")
 _MODULES = {"eval": "evaluate"}  # a module may not be called like a built-in
 
 

@@ -52,9 +52,13 @@ def ssim_map(predicted: Tensor, truth: Tensor) -> Tensor:
     return result
 
 
-@lru_cache(maxsize=4)
+_kernels: dict[int, plugins.Similarity] = {}
+
+
 def _kernel(threads: int) -> plugins.Similarity:
-    return plugins.Similarity(_window().numpy(), _C1, _C2, threads)
+    if threads not in _kernels:
+        _kernels[threads] = plugins.Similarity(_window().numpy(), _C1, _C2, threads)
+    return _kernels[threads]
 
 
 class _KernelSsim(torch.autograd.Function):

@@ -6,6 +6,7 @@ import os
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -110,7 +111,11 @@ def test_video_has_every_frame_and_its_sound_at_its_time(tmp_path: Path, model: 
 def test_recorded_clip_can_carry_another_sound(tmp_path: Path, model: Model) -> None:
     sound = speechlike(44100)
     path = write_wav(tmp_path / "a.wav", sound, rate=44100)
-    silent = (Frame(i, np.zeros((4, 4, 3), np.uint8), None, np.zeros(640, np.float32), None) for i in range(30))  # type: ignore[arg-type]
+    still: dict[str, Any] = dict.fromkeys(("motion", "emotion", "pose", "translation"))
+    silent = (
+        Frame(i, np.zeros((4, 4, 3), np.uint8), None, np.zeros(640, np.float32), **still, speaking=False)
+        for i in range(30)
+    )
     heard = np.concatenate([frame.audio for frame in with_sound(silent, path, downmix=False)])
     assert len(heard) == 30 * 640 and np.abs(heard[:15000]).max() > 0.1 and not heard[16000:].any()
 

@@ -130,7 +130,14 @@ class Binder:
     ) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32], NDArray[numpy.float32], NDArray[numpy.float32]]: ...
 
 class Similarity:
-    def __init__(self, window: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)], c1: float, c2: float, isa: str, threads: int) -> None: ...
+    def __init__(
+        self,
+        window: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        c1: float,
+        c2: float,
+        isa: str,
+        threads: int,
+    ) -> None: ...
     def forward(
         self,
         a: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],

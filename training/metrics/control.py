@@ -285,7 +285,8 @@ def _landmarker(python: Path, task: Path, pictures: Mapping[str, NDArray[np.uint
     worker = Path(__file__).with_name("landmarker_worker.py")
     with tempfile.TemporaryDirectory() as folder:
         given, taken = Path(folder) / "pictures.npz", Path(folder) / "blendshapes.json"
-        np.savez(given, **dict(pictures))
+        arrays: dict[str, Any] = dict(pictures)
+        np.savez(given, **arrays)
         try:
             command = [str(python), str(worker), str(task), str(given), str(taken)]
             subprocess.run(command, check=True, capture_output=True, timeout=600)

@@ -48,7 +48,9 @@ def load_landmark_vertices(path: Path | None, head: HeadModel) -> Ints:
 
 
 def with_mesh(clip: Clip, head: HeadModel, vertices: Ints, scene: Scene | None = None, start: int = 0) -> Clip:
-    """`clip` with the height in metres of the gap between the lips that its expression and jaw give, and landmarks where a scene has cameras.
+    """`clip` with the gap between its lips, and landmarks where a scene has cameras.
+
+    The gap is the height in metres that expression and jaw give.
 
     Args:
         clip: with tracks expression [T, E] and jaw [T, 3].

@@ -49,8 +49,7 @@ def pause_frames(samples: NDArray[Any]) -> NDArray[np.bool_]:
     level = 10 * np.log10(power + 1e-12)
     quiet = np.pad(level < np.percentile(level, _LOUD) - _QUIET, _MARGIN, constant_values=True)
     around = np.lib.stride_tricks.sliding_window_view(quiet, 2 * _MARGIN + 1)
-    pauses: NDArray[np.bool_] = around.all(axis=1)
-    return pauses
+    return np.asarray(around.all(axis=1), np.bool_)
 
 
 def pause_report(gap: NDArray[Any], samples: NDArray[Any]) -> PauseReport:

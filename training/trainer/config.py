@@ -92,7 +92,7 @@ class TrainConfig:
     def adaptation() -> TrainConfig:
         """Few seconds of one person: only AdaIN and the Gaussians learn, depth and normals help."""
         return TrainConfig(
-            kind="adapt", steps=2500, warmup=700, seconds=5.0, half_size=0.4, rate=5e-4, still="tracked",
+            kind="adapt", steps=3000, warmup=800, seconds=5.0, half_size=0.35, rate=5e-4, still="tracked",
             all_motion=False, geometry=True,
         )  # fmt: skip
 

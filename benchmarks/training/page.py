@@ -82,7 +82,7 @@ def _ablation(numbers: Numbers) -> str:
         )
         for name, n in numbers.items()
     ]
-    head = ("", "PSNR / LMD", "face, mm", "jaw r", "emotion named", "mean |g - e|", "paper's PSNR / LMD")
+    head = ("", "PSNR / LMD", "face, mm", "jaw r", "emotion named", "mean of abs(g - e)", "paper's PSNR / LMD")
     return f"## Without each component\n\n{_table(head, rows)}"
 
 

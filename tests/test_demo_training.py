@@ -37,7 +37,7 @@ from emotag.training.demo.__main__ import main
 from emotag.training.demo.assemble import HEAD
 from emotag.training.demo.clips import join
 from emotag.training.demo.learn import HELD_OUT_CLIPS, lip_channels
-from emotag.training.demo.measure import closures, correlation, runs
+from emotag.training.demo.measure import correlation, lips, runs
 from emotag.training.demo.motion import hear, predict, restore_range
 from emotag.training.demo.snapshot import Snapshot
 from emotag.training.grmn import Motion
@@ -146,8 +146,8 @@ def test_measures_know_a_perfect_and_a_dead_face(clips: Clips) -> None:
     geometry = lip_geometry(MODEL)
     zeros = torch.zeros(1)
     perfect = Motion(torch.from_numpy(clips.expression), torch.from_numpy(clips.jaw), zeros, zeros, zeros, zeros, zeros)
-    present, false = closures(clips, perfect, geometry)
-    assert present > 0.95 and false == 0
+    report = lips(clips, perfect, geometry)
+    assert report.present > 0.95 and report.false == 0
     assert correlation(clips.jaw[..., 0].ravel(), np.zeros(clips.jaw[..., 0].size, np.float32)) == 0
     assert runs(np.array([True, False, True, True])) == [(0, 1), (2, 4)]
     fitted = fit_loudness(clips)

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from emotag.runtime import Avatar
-from emotag.training.corpus import PHONEMES, Segment
 from emotag.training.demo.clips import FRAME, Clips, load_clips
 from emotag.training.demo.geometry import LipGeometry, lip_geometry
 from emotag.training.demo.learn import HELD_OUT_CLIPS
+from emotag.training.demo.measure import segments_of
 from emotag.training.demo.motion import predict
 from emotag.training.grmn import GRMN, Motion
 from emotag.training.head import HeadModel
@@ -44,13 +44,6 @@ def say(motion: GRMN, identity: torch.Tensor | None, tokens: torch.Tensor, clips
     aus = np.pad(clips.aus, ((0, 0), (0, _TAIL), (0, 0)), mode="edge")
     said = predict(motion, identity, tokens, aus)
     return Motion(*(part[:, : clips.jaw.shape[1]] for part in said))
-
-
-def segments_of(classes: NDArray[np.uint8]) -> list[Segment]:
-    """Phonemes from the class of every token of 20 ms."""
-    edges = np.flatnonzero(np.diff(classes.astype(np.int16))) + 1
-    bounds = [0, *(int(edge) for edge in edges), len(classes)]
-    return [Segment(PHONEMES[classes[a]], a * 0.02, b * 0.02) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
 def judge_motion(said: Motion, clips: Clips, geometry: LipGeometry) -> Numbers:

@@ -9,18 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..corpus import BILABIALS, PHONEMES
+from ..corpus import PHONEMES, Segment
 from ..grmn import GRMN, Motion
+from ..metrics.lips import LipReport, lip_report, pool_reports
 from ..wav2vec2 import StreamingWav2Vec2
 from .clips import FRAME, Clips
 from .geometry import LipGeometry
 from .motion import predict
 
 _TAIL = 4  # last frames of a clip, whose future was cut off
-_SHUT = 0.10  # of the 95th percentile of the lip gap
-_TOLERANCE = 1  # frames a closure may be early or late: 40 ms
 _SILENCE = PHONEMES.index("SIL")
-_PARTED = 0.25  # of the 95th percentile: truly apart
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class Measures:
 
     jaw_correlation, jaw_slope: Pearson's r, and the least-squares slope of predicted on true jaw opening.
     loudness_correlation: the best r of a predictor that knows loudness alone. closure_recall: share of P, B and M
-    during which the predicted lips shut, within 40 ms. false_closures: share of predicted closures while the true
-    lips are apart. silent_gap, parted_gap: mm between the lips in pauses, and its 95th percentile in speech.
-    emotion_accuracy: share of frames whose class is named.
+    during which the predicted lips shut, within 40 ms. false_closures: share of the closures shown in speech that no
+    P, B, M, F or V asks for (`metrics.lips`). silent_gap, parted_gap: mm between the lips in pauses, and its 95th
+    percentile in speech. emotion_accuracy: share of frames whose class is named.
     """
 
     seconds: float
@@ -79,15 +77,15 @@ def measure(
     said = predict(motion, identity, tokens, clips.aus)
     keep = slice(0, clips.jaw.shape[1] - _TAIL)
     true, guess = clips.jaw[:, keep, 0].ravel(), said.jaw[:, keep, 0].numpy().ravel()
-    closure = closures(clips, said, geometry)
+    report = lips(clips, said, geometry)
     gap = geometry.gap(said.expression.numpy(), said.jaw.numpy())
     return Measures(
         seconds=clips.seconds,
         jaw_correlation=correlation(true, guess),
         jaw_slope=float(np.cov(true, guess)[0, 1] / np.var(true, ddof=1)),
         loudness_correlation=loudness_correlation(clips, loudness),
-        closure_recall=closure[0],
-        false_closures=closure[1],
+        closure_recall=report.present,
+        false_closures=report.false,
         silent_gap=float(gap[_silent(clips)].mean()) if _silent(clips).any() else 0.0,
         parted_gap=float(np.percentile(gap, 95)),
         expression_correlation=_expression_correlation(clips.expression[:, keep], said.expression[:, keep].numpy()),
@@ -120,26 +118,24 @@ def loudness_correlation(clips: Clips, fitted: NDArray[np.float64]) -> float:
     return max(correlation(true, candidate.ravel().astype(np.float32)) for candidate in candidates)
 
 
-def closures(clips: Clips, said: Motion, geometry: LipGeometry) -> tuple[float, float]:
-    """Share of true bilabials that are shut, and share of predicted closures that are false."""
-    gap = geometry.gap(said.expression.numpy(), said.jaw.numpy())
-    truth = geometry.gap(clips.expression, clips.jaw)
-    shut = gap < _SHUT * np.percentile(gap, 95, axis=1, keepdims=True)
-    apart = truth > _PARTED * np.percentile(truth, 95, axis=1, keepdims=True)
-    bilabial = [PHONEMES.index(name) for name in BILABIALS]
-    present = wanted = false = made = 0
+def lips(clips: Clips, said: Motion, geometry: LipGeometry) -> LipReport:
+    """Closures and openings of all clips in which somebody speaks, by the rule of `metrics.lips`, last frames apart."""
     frames = clips.jaw.shape[1] - _TAIL
-    for index in range(len(clips)):
-        for start, stop in runs(np.isin(clips.phonemes[index], bilabial)):
-            first, last = max(start // 2 - _TOLERANCE, 0), stop // 2 + _TOLERANCE + 1
-            if last <= frames:
-                wanted += 1
-                present += bool(shut[index, first:last].any())
-        for start, stop in runs(shut[index, :frames]):
-            made += 1
-            near = slice(max(start - _TOLERANCE, 0), stop + _TOLERANCE)
-            false += bool(apart[index, near].all())
-    return present / max(wanted, 1), false / max(made, 1)
+    gap = geometry.gap(said.expression.numpy(), said.jaw.numpy())[:, :frames]
+    spoken = [segments_of(classes[: 2 * frames]) for classes in clips.phonemes]
+    speaks = np.flatnonzero((clips.phonemes != _SILENCE).any(axis=1))
+    return pool_reports([lip_report(gap[index], spoken[index]) for index in speaks])
+
+
+def segments_of(classes: NDArray[np.uint8]) -> list[Segment]:
+    """Timed phonemes from the class `[T]` of every token of 20 ms."""
+    return [Segment(PHONEMES[classes[a]], a * 0.02, b * 0.02) for a, b in _stretches(classes)]
+
+
+def _stretches(values: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """Start and stop of every run of equal values."""
+    bounds = [0, *(int(edge) + 1 for edge in np.flatnonzero(np.diff(values.astype(np.int16)))), len(values)]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))
 
 
 def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -23,6 +23,12 @@ def test_counts_below_one_are_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--clips is 0" in capsys.readouterr().err
 
 
+def test_numbers_that_are_not_measured_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    given = ["speech", "-o", str(tmp_path / "learned.pt"), *SMALL, "--json", str(tmp_path / "numbers.json")]
+    assert main(given) == 1
+    assert "--judge 0" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_it_learns_and_a_second_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from dataclasses import replace
 

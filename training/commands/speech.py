@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0 when the file is written."""
+    if options.json is not None and not options.judge:
+        raise ControlError(f"--json {options.json} with --judge 0: nothing is measured; leave one of them out")
     check_writable(options.output)
     recipe = recipe_of(options)
     torch.set_num_threads(max(options.threads, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import groupby
@@ -23,7 +24,7 @@ class Context(Protocol):
         """Raises BackendError if the graph cannot be run."""
 
 
-class DeviceGraph(Interface):
+class DeviceGraph(Interface, ABC):
     """A graph loaded on a GPU, shared by avatars."""
 
     capturable = True
@@ -31,9 +32,9 @@ class DeviceGraph(Interface):
     guard: AbstractContextManager[Any] = nullcontext()
     """Held while the graph runs; ONNX Runtime's sessions with a recording serve one thread at a time."""
 
+    @abstractmethod
     def context(self, pointers: Pointers) -> Context:
         """Bound to the device address of every input and output. Raises BackendError."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it is run")
 
 
 class Recorder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from threading import Lock
 
@@ -16,7 +17,7 @@ from .frame import WholeFrame
 from .protocol import BackendInfo, Drawing
 
 
-class DeviceBackend:
+class DeviceBackend(ABC):
     """A GPU: graphs by `prepare` of the subclass, drawing by the CUDA kernels."""
 
     def __init__(self, name: str, driver: Driver, kernels: Kernels, reason: str) -> None:
@@ -25,9 +26,9 @@ class DeviceBackend:
         self._lock = Lock()
         self._scenes: dict[int, DeviceScene] = {}
 
+    @abstractmethod
     def prepare(self, bundle: Bundle, name: str, threads: int = 1) -> Interface:
         """Loads a graph of the bundle. Raises BundleError, BackendError."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how graphs are loaded")
 
     def bind(self, graph: Interface, states: Mapping[str, Float]) -> Bound:
         """Memory of one avatar for a graph. Raises BackendError."""

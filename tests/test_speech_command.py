@@ -18,9 +18,12 @@ def test_what_cannot_be_written_is_said_before_anything_is_learned(tmp_path: Pat
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_counts_below_one_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["speech", "-o", str(tmp_path / "learned.pt"), "--clips", "0"]) == 1
-    assert "--clips is 0" in capsys.readouterr().err
+@pytest.mark.parametrize("option, value", [("--clips", "0"), ("--threads", "0"), ("--judge", "-1")])
+def test_counts_that_are_too_small_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+):
+    assert main(["speech", "-o", str(tmp_path / "learned.pt"), option, value]) == 1
+    assert f"{option} is {value}" in capsys.readouterr().err
 
 
 def test_numbers_that_are_not_measured_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -43,9 +43,9 @@ def run(options: argparse.Namespace) -> int:
     """0 when the file is written."""
     if options.json is not None and not options.judge:
         raise ControlError(f"--json {options.json} with --judge 0: nothing is measured; leave one of them out")
-    check_writable(options.output)
     recipe = recipe_of(options)
-    torch.set_num_threads(max(options.threads, 1))
+    check_writable(options.output)
+    torch.set_num_threads(options.threads)
     head = HeadModel.load(HEAD)
     work = options.work or options.output.with_name(f"{options.output.name}.work")
     with tqdm(total=1.0, disable=None, file=sys.stderr, bar_format="{desc} {percentage:3.0f}%|{bar}|") as bar:
@@ -68,7 +68,9 @@ def run(options: argparse.Namespace) -> int:
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
     """The command line as a recipe. Raises `ControlError` for counts below 1."""
-    for name in ("clips", "recorded", "encoder_steps", "refine_steps", "motion_steps"):
+    if options.judge < 0:
+        raise ControlError(f"--judge is {options.judge}; give 0 or more")
+    for name in ("threads", "clips", "recorded", "encoder_steps", "refine_steps", "motion_steps"):
         if getattr(options, name) < 1:
             raise ControlError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more")
     return replace(

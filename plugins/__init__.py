@@ -9,12 +9,13 @@ from . import constants
 from .binding import Attached, Binder, Rig, RigGradients
 from .camera import Camera
 from .models import Gaussians, Head, Mouth
-from .renderer import Renderer, Scene, supported_isas
+from .renderer import Appearance, Renderer, Scene, supported_isas
 from .similarity import Similarity
 from .stages import Bound, MouthOffsets, apply_mouth, bind, hash_grid, mouth_offsets, rasterize, skin
 from .tracing import Traced, TraceGradients, Tracer
 
 __all__ = [
+    "Appearance",
     "Attached",
     "Binder",
     "Bound",

@@ -72,6 +72,14 @@ def apply_mouth(
 class Scene:
     def __init__(self, head: Head | None, gaussians: GaussianArrays, mouth: MouthArrays | None) -> None: ...
 
+class Appearance:
+    def __init__(
+        self,
+        scene: Scene,
+        gaussians: GaussianArrays,
+        offsets: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> None: ...
+
 class Renderer:
     def __init__(self, scene: Scene, isa: str, threads: int) -> None: ...
     def draw(
@@ -87,8 +95,15 @@ class Renderer:
         floats: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
         out: Annotated[NDArray[numpy.uint8], dict(order="C", device="cpu")],
     ) -> None: ...
+    def wear(
+        self,
+        appearance: Appearance | None,
+        coefficients: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)] | None,
+    ) -> None: ...
     def milliseconds(self) -> list[float]: ...
     def cpu_milliseconds(self) -> list[float]: ...
+    def record_laps(self) -> None: ...
+    def laps(self) -> list[float]: ...
     @property
     def isa(self) -> str: ...
     @property
@@ -252,6 +267,8 @@ GRID_FINEST: float = 38.400001525878906
 MOUTH_HIDDEN: int = 64
 
 MOUTH_OUTPUTS: int = 10
+
+OFFSETS: int = 14
 
 MOUTH_MEAN_SCALE: float = 0.009999999776482582
 

@@ -11,13 +11,15 @@ import numpy.typing as npt
 from . import _kernels
 from ._checks import Floats, floats, indices, kernel_errors
 from .camera import Camera
-from .constants import JOINTS, MAX_THREADS
+from .constants import JOINTS, MAX_THREADS, OFFSETS
 from .errors import BackendError, CheckpointError, ControlError
 from .models import Gaussians, Head, Mouth
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 Background: TypeAlias = tuple[float, float, float] | npt.NDArray[np.uint8] | Floats | None
 STAGES = ("skin", "mouth", "project", "sort", "blend")
+MAX_RANK = 64
+_LOOKS = 10  # first offset of what a Gaussian of the mouth may change: opacity and colour
 
 
 def supported_isas() -> list[str]:
@@ -68,6 +70,34 @@ class Scene:
         self._kernel = _kernels.Scene(head.kernel, gaussians.arrays, None if mouth is None else mouth.arrays)
 
 
+class Appearance:
+    """An emotional residual of a scene's Gaussians: fixed offsets, of which every frame wears a weighted sum.
+
+    Immutable, shared by any number of renderers of the scene.
+
+    Args:
+        scene: whose Gaussians they are.
+        offsets: (R, G, 14) for each of R coefficients: of the mean (3, added), the quaternion (4, wxyz, added to the
+            unit quaternion, then normalised), the scale (3, it is multiplied by 1 + the offset), the opacity (1, it is
+            multiplied by 2 to this power, and at most 1) and the colour of degree 0 (3, added). Rounded to half
+            precision.
+
+    Raises:
+        CheckpointError: if the shape does not fit the scene, a value is not finite, or a Gaussian of the mouth, which
+            the mouth network moves, has offsets of place, rotation or scale.
+    """
+
+    def __init__(self, scene: Scene, offsets: npt.ArrayLike) -> None:
+        checked = floats("appearance.offsets", offsets, (None, len(scene.gaussians), OFFSETS), CheckpointError)
+        if not 1 <= len(checked) <= MAX_RANK:
+            raise CheckpointError(f"appearance.offsets has {len(checked)} coefficients; give 1 to {MAX_RANK}")
+        if scene.mouth is not None and checked[:, scene.mouth.index, :_LOOKS].any():
+            raise CheckpointError("appearance.offsets moves Gaussians of the mouth; only their looks may change")
+        self.scene = scene
+        self.rank = len(checked)
+        self._kernel = _kernels.Appearance(scene._kernel, scene.gaussians.arrays, checked)
+
+
 class Renderer:
     """Draws one avatar, frame after frame, into memory of its own (≤ 25 MB for 60,000 Gaussians at 512×512).
 
@@ -112,6 +142,47 @@ class Renderer:
     def cpu_timings(self) -> dict[str, float]:
         """As `timings`, but processor time of the thread that called `draw`: the whole cost if threads is 1."""
         return dict(zip(STAGES, self._kernel.cpu_milliseconds(), strict=True))
+
+    def record_laps(self) -> None:
+        """From the next frame on, keep what each piece of it costs: `laps`.
+
+        Raises:
+            ControlError: if several threads share a frame.
+        """
+        if self.threads != 1:
+            raise ControlError(f"laps are of a renderer with one thread; this one has {self.threads}")
+        self._kernel.record_laps()
+
+    @property
+    def laps(self) -> list[float]:
+        """Milliseconds of processor time of the last frame's pieces in turn; empty unless recorded.
+
+        A piece is some microseconds long, too short for a neighbour on the machine to hit it every time.
+        """
+        return self._kernel.laps()
+
+    def wear(self, appearance: Appearance | None, coefficients: npt.ArrayLike | None = None) -> None:
+        """Pictures from now on show the Gaussians with an appearance's offsets; the GIL is released meanwhile.
+
+        Args:
+            appearance: of this renderer's scene; None takes off what is worn, and `coefficients` is not read.
+            coefficients: (R,) weights of the offsets.
+
+        Raises:
+            ControlError: if the appearance belongs to another scene, or coefficients have a wrong shape or are not
+                finite.
+            BackendError: if there is not enough memory.
+        """
+        with kernel_errors():
+            if appearance is None:
+                self._kernel.wear(None, None)
+                return
+            if appearance.scene is not self.scene:
+                raise ControlError("the appearance belongs to another scene: make one of this renderer's scene")
+            if coefficients is None:
+                raise ControlError("coefficients of the appearance are missing: give one for each of its offsets")
+            weights = floats("coefficients", coefficients, (appearance.rank,), ControlError)
+            self._kernel.wear(appearance._kernel, weights)
 
     def draw(
         self,

@@ -9,12 +9,13 @@ import pytest
 import tiny
 import torch
 
+from emotag import plugins
 from emotag.runtime.errors import CheckpointError, ControlError
 from emotag.training.checkpoint import Checkpoint, load_checkpoint
 from emotag.training.command import main
 from emotag.training.emotional_residual import BOUNDS, EmotionalResidual, ResidualConfig, make_residual, wear
 from emotag.training.emotional_residual_fit import FitOptions
-from emotag.training.render import GaussianParameters
+from emotag.training.render import GaussianParameters, HeadTensors, Motion, render
 
 
 def felt_checkpoint() -> Checkpoint:
@@ -103,6 +104,69 @@ def test_wearing_changes_every_attribute_by_its_rule(activation: str) -> None:
     torch.testing.assert_close(worn.opacities.sigmoid(), opacity, atol=2e-6, rtol=0)
     torch.testing.assert_close(worn.sh[:, 0], plain.sh[:, 0] + offsets[:, 11:])
     assert torch.equal(worn.sh[:, 1:], plain.sh[:, 1:])
+
+
+def scene_of(checkpoint: Checkpoint, activation: str = "exp") -> plugins.Scene:
+    """The avatar as the kernels hold it."""
+    arrays = checkpoint.avatar
+    values = {name[10:]: array for name, array in arrays.items() if name.startswith("gaussians.")}
+    gaussians = plugins.Gaussians(**values, active_sh_degree=0, scale_activation=activation)  # type: ignore[arg-type]
+    head = plugins.Head(**{name[5:]: array for name, array in arrays.items() if name.startswith("head.")})
+    return plugins.Scene(head, gaussians)
+
+
+@pytest.mark.parametrize("isa", plugins.supported_isas())
+@pytest.mark.parametrize("activation", ["exp", "softplus"])
+def test_kernels_wear_what_training_wears(felt: Checkpoint, activation: str, isa: str) -> None:
+    """The runtime's picture is the training renderer's, for every attribute that is offset."""
+    scene, residual = scene_of(felt, activation), residual_of(felt)
+    basis = residual.basis().detach().half().double()
+    coefficients = torch.tensor([0.9, -0.7, 0.8], dtype=torch.float64)
+    view, sizes = felt.cues["view"][0].astype(np.float64), (felt.info.width, felt.info.height)
+    camera = plugins.Camera(view, *(float(x) for x in felt.cues["intrinsics"][0]), *sizes)
+    still = np.zeros(tiny.EXPRESSIONS, np.float32), np.zeros((5, 3), np.float32), felt.cues["translation"][0]
+    renderer = plugins.Renderer(scene, threads=1, isa=isa)
+    plain = renderer.draw(*still, camera)
+    renderer.wear(plugins.Appearance(scene, basis.numpy()), coefficients.numpy())
+    worn = renderer.draw(*still, camera)
+    assert np.abs(worn.astype(int) - plain).max() > 8
+    assert (renderer.draw(*still, camera) == worn).all()
+    renderer.wear(None)
+    assert (renderer.draw(*still, camera) == plain).all()
+    with torch.no_grad():
+        trained = wear(GaussianParameters.of(scene.gaussians), torch.tensordot(coefficients, basis, 1).float())
+        motion = Motion(*(torch.from_numpy(np.asarray(x, np.float32)) for x in still))
+        drawn = render(HeadTensors.of(scene.head), trained, motion, camera, torch.ones(3)).rgb
+    wanted = drawn.permute(1, 2, 0).clamp(0, 1).numpy() * 255
+    assert np.abs(worn - wanted).max() < 4 and np.abs(worn - wanted).mean() < 1
+
+
+def test_threads_wear_the_same(felt: Checkpoint) -> None:
+    scene = scene_of(felt)
+    appearance = plugins.Appearance(scene, residual_of(felt).basis().detach().numpy())
+    view = felt.cues["view"][0].astype(np.float64)
+    camera = plugins.Camera(view, *(float(x) for x in felt.cues["intrinsics"][0]), 64, 48)
+    pictures = []
+    for threads in (1, 3):
+        renderer = plugins.Renderer(scene, threads=threads)
+        renderer.wear(appearance, [0.5, 1.0, -1.0])
+        pictures.append(renderer.draw(np.zeros(tiny.EXPRESSIONS), np.zeros((5, 3)), np.zeros(3), camera))
+    assert (pictures[0] == pictures[1]).all()
+
+
+def test_appearances_that_do_not_fit_are_refused(felt: Checkpoint) -> None:
+    scene, count = scene_of(felt), residual_of(felt).config.gaussians
+    for shape in ((2, count - 1, 14), (2, count, 13), (0, count, 14), (65, count, 14), (count, 14)):
+        with pytest.raises(CheckpointError, match="appearance.offsets"):
+            plugins.Appearance(scene, np.zeros(shape, np.float32))
+    with pytest.raises(CheckpointError, match="finite"):
+        plugins.Appearance(scene, np.full((1, count, 14), np.nan, np.float32))
+    appearance, renderer = plugins.Appearance(scene, np.zeros((2, count, 14))), plugins.Renderer(scene, threads=1)
+    for wrong in (None, [1.0], [1.0, np.inf], "no"):
+        with pytest.raises(ControlError, match="coefficients"):
+            renderer.wear(appearance, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ControlError, match="another scene"):
+        plugins.Renderer(scene_of(felt), threads=1).wear(appearance, [1.0, 1.0])
 
 
 def test_checkpoint_round_trip(felt: Checkpoint, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ constexpr float kNear = 0.2f;                    // metres: nearer Gaussians are
 constexpr float kJacobianClamp = 1.3f;           // times tan(fov / 2), for x/z and y/z in the Jacobian
 constexpr float kLowPass = 0.3f;                 // px², added to the diagonal of the projected covariance
 constexpr float kAlphaCut = 1.0f / 255.0f;       // fainter contributions are skipped
+constexpr float kOpaqueLevel = 7.99435344f;      // log2(1 / kAlphaCut): the level of an opacity of 1
 constexpr float kAlphaMax = 0.99f;
 constexpr float kExtentSigmas = 3.0f;            // half side, in standard deviations, of the square that picks the tiles
 constexpr float kStopTransmittance = 1e-4f;      // where the 3DGS definition stops, and training must

@@ -78,12 +78,14 @@ struct Frame : Raster {
   explicit Frame(const Scene& scene);
 
   const Scene& scene;
+  const float* geometry;           // of the Gaussians in this frame: the scene's, or `worn`
   Output output;
   Pose pose;
   bool mouth_moves;                // whether the mouth arrays below are this frame's
 
   Aligned<float> vertices;         // [3][padded vertices], world
   Aligned<float> triangles;        // [padded faces][16]: k·R row-major 9, centre 3; camera space
+  Aligned<float> worn;             // [block][13][16], as Gaussians::geometry; empty until an appearance is worn
   Aligned<float> mouth_audio;      // [64]: the audio's share of the first hidden layer
   Aligned<float> mouth_geometry;   // [mouth block][13][16], as Gaussians::geometry
   Aligned<float> mouth_offset;     // [mouth block][3][16], camera space

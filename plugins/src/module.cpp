@@ -218,6 +218,13 @@ std::vector<double> stage_times(const double* times) { return std::vector<double
 void define_renderer(nb::module_& m) {
   nb::class_<Scene>(m, "Scene")
       .def(nb::new_(&make_scene), "head"_a.none(), "gaussians"_a, "mouth"_a.none());
+  nb::class_<Appearance>(m, "Appearance")
+      .def("__init__",
+           [](Appearance* self, const Scene& scene, const HeldGaussians& gaussians, Floats offsets) {
+             new (self) Appearance(*scene.gaussians, gaussians.arrays(), offsets.data(),
+                                   static_cast<int>(offsets.shape(0)));
+           },
+           "scene"_a, "gaussians"_a, "offsets"_a);
   nb::class_<Renderer>(m, "Renderer")
       .def("__init__",
            [](Renderer* self, const Scene& scene, const std::string& isa, int threads) {
@@ -226,8 +233,16 @@ void define_renderer(nb::module_& m) {
            "scene"_a, "isa"_a, "threads"_a, nb::keep_alive<1, 2>())
       .def("draw", &draw, "expression"_a, "pose"_a, "translation"_a, "encoded_audio"_a.none(), "view"_a,
            "intrinsics"_a, "background"_a.none(), "bytes"_a.none(), "floats"_a.none(), "out"_a.noconvert())
+      .def("wear",
+           [](Renderer& self, const Appearance* appearance, std::optional<Floats> coefficients) {
+             nb::gil_scoped_release unlocked;
+             self.wear(appearance, coefficients ? coefficients->data() : nullptr);
+           },
+           "appearance"_a.none(), "coefficients"_a.none())
       .def("milliseconds", [](const Renderer& self) { return stage_times(self.milliseconds()); })
       .def("cpu_milliseconds", [](const Renderer& self) { return stage_times(self.cpu_milliseconds()); })
+      .def("record_laps", &Renderer::record_laps)
+      .def("laps", &Renderer::laps)
       .def_prop_ro("isa", [](const Renderer& self) { return self.variant().name; })
       .def_prop_ro("threads", &Renderer::threads)
       .def_prop_ro("workspace_bytes", &Renderer::bytes);
@@ -434,6 +449,7 @@ void define_constants(nb::module_& m) {
   m.attr("GRID_FINEST") = kGridFinest;
   m.attr("MOUTH_HIDDEN") = kMouthHidden;
   m.attr("MOUTH_OUTPUTS") = kMouthOutputs;
+  m.attr("OFFSETS") = static_cast<int>(kOffsetFields);
   m.attr("MOUTH_MEAN_SCALE") = kMouthMeanScale;
   m.attr("MOUTH_SCALE_SCALE") = kMouthScaleScale;
 }

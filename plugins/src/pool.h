@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "clock.h"
+
 namespace emotag {
 
 class Pool {
@@ -28,10 +30,20 @@ class Pool {
   template <class Work>
   void run(int chunks, const Work& work) {
     if (helpers_.empty() || chunks <= 1) {
-      for (int i = 0; i < chunks; ++i) work(i);
+      for (int i = 0; i < chunks; ++i) {
+        work(i);
+        if (laps_ != nullptr) laps_->push_back(clock_.lap());
+      }
       return;
     }
     run_shared(chunks, [](const void* w, int chunk) { (*static_cast<const Work*>(w))(chunk); }, &work);
+  }
+
+  // Appends to `laps` the processor time, in milliseconds, since the lap before, at the end of every chunk from now on;
+  // null: no more. Only a pool of one thread does.
+  void record(std::vector<double>* laps) {
+    laps_ = laps;
+    clock_.lap();
   }
 
  private:
@@ -53,6 +65,8 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, finished_;
   std::vector<std::thread> helpers_;
+  std::vector<double>* laps_ = nullptr;
+  CpuClock clock_;
 };
 
 }  // namespace emotag

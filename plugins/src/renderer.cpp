@@ -10,6 +10,7 @@ namespace {
 constexpr int kSkinChunk = 16;      // blocks of vertices, or of triangles
 constexpr int kFrameChunk = 32;
 constexpr int kTileChunk = 4;
+constexpr int kWearChunk = 64;      // blocks of Gaussians
 
 template <class Work>
 void run_ranges(Pool& pool, int count, int each, const Work& work) {
@@ -21,7 +22,8 @@ void run_ranges(Pool& pool, int count, int each, const Work& work) {
 
 }  // namespace
 
-Frame::Frame(const Scene& s) : Raster(s.gaussians->places()), scene(s), mouth_moves(false) {
+Frame::Frame(const Scene& s)
+    : Raster(s.gaussians->places()), scene(s), geometry(s.gaussians->geometry.data()), mouth_moves(false) {
   if (scene.head) {
     vertices.reset(static_cast<size_t>(3) * scene.head->padded_vertices());
     triangles.reset(static_cast<size_t>(scene.head->padded_faces()) * simd::kRecord);
@@ -40,8 +42,21 @@ Renderer::Renderer(const Scene& scene, const Variant& variant, int threads)
 
 size_t Renderer::bytes() const {
   const Frame& f = frame_;
-  return 4 * (f.vertices.size() + f.triangles.size() + f.mouth_geometry.size() + f.mouth_offset.size()) +
+  return 4 * (f.vertices.size() + f.triangles.size() + f.mouth_geometry.size() + f.mouth_offset.size() +
+              f.worn.size()) +
          static_cast<const Raster&>(f).bytes();
+}
+
+void Renderer::wear(const Appearance* appearance, const float* coefficients) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const Gaussians& gaussians = *frame_.scene.gaussians;
+  frame_.geometry = gaussians.geometry.data();
+  if (appearance == nullptr) return;
+  frame_.worn.reserve(gaussians.geometry.size());
+  run_ranges(pool_, gaussians.blocks, kWearChunk, [&](int first, int last) {
+    for (int block = first; block < last; ++block) variant_.wear_block(*appearance, coefficients, frame_, block);
+  });
+  frame_.geometry = frame_.worn.data();
 }
 
 void Renderer::move_mouth(const float* encoded_audio) {
@@ -69,6 +84,8 @@ void Renderer::draw(const Controls& controls, const View& view, const Output& ou
   const Scene& scene = frame_.scene;
   frame_.view = view;
   frame_.output = output;
+  laps_.clear();
+  if (recording_) pool_.record(&laps_);
   timed(kSkin, [&] {
     prepare_pose(*scene.head, controls.expression, controls.pose, controls.translation, &frame_.pose);
     run_ranges(pool_, scene.head->blocks, kSkinChunk, [&](int first, int last) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mutex>
+#include <vector>
 
 #include "frame.h"
 #include "pool.h"
@@ -24,6 +25,8 @@ class Renderer {
   // The scene must outlive the renderer.
   Renderer(const Scene& scene, const Variant& variant, int threads);
 
+  // Frames from now on wear `appearance`, of the same scene, by its (R,) coefficients; null undresses.
+  void wear(const Appearance* appearance, const float* coefficients);
   // Draws one frame of the scene's head. Thread-safe: concurrent calls take turns.
   void draw(const Controls& controls, const View& view, const Output& output);
   // Draws Gaussians that are bound to the world: the scene has no head, and one frame, the view.
@@ -32,6 +35,9 @@ class Renderer {
   // Of the last frame, by stage: elapsed, and processor time of the calling thread alone.
   const double* milliseconds() const { return milliseconds_; }
   const double* cpu_milliseconds() const { return cpu_milliseconds_; }
+  // The same in pieces, one for each chunk of work: from the next frame on, if it draws with one thread.
+  void record_laps() { recording_ = true; }
+  const std::vector<double>& laps() const { return laps_; }
   const Variant& variant() const { return variant_; }
   int threads() const { return pool_.threads(); }
   size_t bytes() const;
@@ -48,6 +54,8 @@ class Renderer {
   std::mutex mutex_;
   double milliseconds_[kStages] = {};
   double cpu_milliseconds_[kStages] = {};
+  bool recording_ = false;
+  std::vector<double> laps_;
 };
 
 }  // namespace emotag

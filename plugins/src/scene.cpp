@@ -105,6 +105,28 @@ Gaussians::Gaussians(const GaussianArrays& a, const int32_t* mouth, int mouth_co
   }
 }
 
+Appearance::Appearance(const Gaussians& gaussians, const GaussianArrays& a, const float* offsets, int count)
+    : rank(count), basis(static_cast<size_t>(gaussians.places()) * rank * kOffsetFields),
+      rotation(static_cast<size_t>(gaussians.places()) * 4), scale(static_cast<size_t>(gaussians.places()) * 3) {
+  for (int place = 0; place < gaussians.places(); ++place) {
+    const int i = gaussians.order[place], lane = place % kLanes;
+    const size_t block = place / kLanes;
+    if (i < 0) {
+      rotation[block * 4 * kLanes + lane] = 1.0f;
+      continue;
+    }
+    const float* q = a.quats + 4 * i;
+    const Quat<float> unit = normalized(Quat<float>{q[0], q[1], q[2], q[3]});
+    const float wxyz[4] = {unit.w, unit.x, unit.y, unit.z};
+    for (int c = 0; c < 4; ++c) rotation[(block * 4 + c) * kLanes + lane] = wxyz[c];
+    for (int c = 0; c < 3; ++c) scale[(block * 3 + c) * kLanes + lane] = a.scales[3 * i + c];
+    for (int r = 0; r < rank; ++r)
+      for (int k = 0; k < kOffsetFields; ++k)
+        basis[((block * rank + r) * kOffsetFields + k) * kLanes + lane] =
+            to_half(offsets[(static_cast<size_t>(r) * a.count + i) * kOffsetFields + k]);
+  }
+}
+
 void grid_levels(const int32_t* offsets, GridLevel* levels) {
   for (int l = 0; l < constants::kGridLevels; ++l) levels[l] = grid_level(l, offsets[l]);
 }

@@ -101,6 +101,22 @@ struct Mouth {
   Aligned<float> scale;        // [block][3][16]
 };
 
+// What an emotional residual may add to a Gaussian: 14 numbers.
+enum OffsetField {
+  kMeanOffset = 0, kTurnOffset = 3, kScaleOffset = 7, kLevelOffset = 10, kColourOffset = 11, kOffsetFields = 14
+};
+
+// An emotional residual of the Gaussians of a scene: fixed offsets, of which every frame wears a weighted sum.
+struct Appearance {
+  // offsets: (R,G,14), of the Gaussians that `gaussians` was made of; zero but for level and colour in the mouth.
+  Appearance(const Gaussians& gaussians, const GaussianArrays& arrays, const float* offsets, int rank);
+
+  int rank;
+  Aligned<uint16_t> basis;     // [block][R][14][16] half floats
+  Aligned<float> rotation;     // [block][4][16] unit quaternions
+  Aligned<float> scale;        // [block][3][16]
+};
+
 void grid_levels(const int32_t* offsets, GridLevel* levels);
 
 struct Scene {

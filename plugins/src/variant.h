@@ -15,6 +15,7 @@ struct Variant {
   bool (*supported)();  // by this machine
   void (*skin_blocks)(const Head&, const Pose&, float* vertices, int first, int last);  // vertex blocks
   void (*frame_blocks)(Frame&, int first, int last);  // triangle blocks
+  void (*wear_block)(const Appearance&, const float* coefficients, Frame&, int block);
   void (*mouth_block)(Frame&, int block);
   void (*project_chunk)(Frame&, int chunk);
   void (*draw_tile)(Frame&, int tile);

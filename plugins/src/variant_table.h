@@ -9,6 +9,7 @@
 #include "stages/skin.h"
 #include "stages/trace_blend.h"
 #include "stages/trace_project.h"
+#include "stages/wear.h"
 #include "variant.h"
 
 namespace emotag {
@@ -19,6 +20,7 @@ constexpr Variant make_variant(const char* name, bool (*supported)()) {
           supported,
           skin_blocks<F>,
           frame_blocks<F>,
+          wear_block<F>,
           mouth_block<F>,
           project_chunk<F>,
           draw_tile<F>,

@@ -70,7 +70,7 @@ void mouth_block(Frame& frame, int block) {
   const Gaussians& g = *frame.scene.gaussians;
   const Mouth& mouth = *frame.scene.mouth;
   const size_t place = static_cast<size_t>(g.mouth_begin + block);
-  const float* from = g.geometry.data() + place * kGaussianFields * kLanes;
+  const float* from = frame.geometry + place * kGaussianFields * kLanes;
   float* geometry = frame.mouth_geometry.data() + static_cast<size_t>(block) * kGaussianFields * kLanes;
   float* offset = frame.mouth_offset.data() + static_cast<size_t>(block) * 3 * kLanes;
   memcpy(geometry, from, kGaussianFields * kLanes * sizeof(float));

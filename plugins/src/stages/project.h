@@ -95,7 +95,7 @@ static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Pack
   const Gaussians& g = *frame.scene.gaussians;
   const int mouth = frame.mouth_moves ? block - g.mouth_begin : -1;
   const size_t block_floats = kGaussianFields * kLanes;
-  const float* geometry = (mouth < 0 ? g.geometry.data() + block * block_floats
+  const float* geometry = (mouth < 0 ? frame.geometry + block * block_floats
                                      : frame.mouth_geometry.data() + mouth * block_floats) + lane;
   Bound<F> bound = bind_to_frames<F>(frame, geometry, g.frame.data() + block * kLanes + lane);
   if (mouth >= 0) {

@@ -6,6 +6,7 @@ from .emotions import LOOKS, prosody_of
 from .errors import MissingProgramError, SpeechError
 from .face import Performance, action_units, perform, upper_face
 from .phonemes import BILABIALS, OPEN_VOWELS, PHONEMES, PhonemeError, Segment, frame_classes
+from .recorded import Phrase, Rejects, draw_phrase, phrases, recorded_speech
 from .speech import (
     Prosody,
     Utterance,
@@ -17,7 +18,7 @@ from .speech import (
 )
 from .text import random_text, sentences
 from .visemes import FRAME_RATE, LipTracks, lip_tracks
-from .voices import ESPEAK, FESTIVAL, FLITE, HELD_OUT
+from .voices import ESPEAK, FESTIVAL, FLITE, HELD_OUT, RECORDED
 
 __all__ = [
     "BILABIALS",
@@ -33,7 +34,10 @@ __all__ = [
     "PHONEMES",
     "Performance",
     "PhonemeError",
+    "Phrase",
     "Prosody",
+    "RECORDED",
+    "Rejects",
     "Segment",
     "SpeechError",
     "Utterance",
@@ -42,12 +46,15 @@ __all__ = [
     "augment",
     "concatenate",
     "demo_cues",
+    "draw_phrase",
     "frame_classes",
     "lip_tracks",
     "noise",
     "perform",
+    "phrases",
     "prosody_of",
     "random_text",
+    "recorded_speech",
     "sentences",
     "silence",
     "stretch",

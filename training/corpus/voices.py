@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .festival import VOICES
+from .recorded import SPEAKERS
 from .speech import Voice
 
 _LANGUAGES = {
@@ -29,6 +30,8 @@ ESPEAK = {
 }
 FESTIVAL: tuple[Voice, ...] = tuple(Voice("festival", name, voice.phones) for name, voice in VOICES.items())
 """Recorded speakers of festival: men and women of five languages."""
+RECORDED: tuple[Voice, ...] = tuple(Voice("recorded", name, language) for name, language in SPEAKERS.items())
+"""People who were recorded as they spoke; `draw_phrase` chooses what they say."""
 
 HELD_OUT = (
     Voice("flite", "kal16"),

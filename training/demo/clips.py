@@ -24,10 +24,12 @@ from ..corpus import (
     Utterance,
     Voice,
     concatenate,
+    draw_phrase,
     frame_classes,
     perform,
     prosody_of,
     random_text,
+    recorded_speech,
     silence,
     stretch,
     synthesize,
@@ -126,7 +128,7 @@ def load_clips(request: ClipRequest, names: Sequence[str], folder: Path, progres
         if len(numbers) < _SHARD and not path.exists():
             path = path.with_name(f"{path.stem}-first{len(numbers)}.npz")
         if not path.exists():
-            _write(path, make_clips(request, names, numbers))
+            _write(path, make_clips(request, names, numbers, folder))
         with np.load(path) as archive:
             arrays = {name: archive[name][: len(numbers)] for name in _ARRAYS}
         shards.append(Clips(**arrays, contempt=_contempt(request, numbers)))
@@ -135,12 +137,17 @@ def load_clips(request: ClipRequest, names: Sequence[str], folder: Path, progres
     return join(*shards)
 
 
-def make_clips(request: ClipRequest, names: Sequence[str], numbers: range | None = None) -> Clips:
-    """Synthesise clips; each depends on the seed and its own number only."""
+def make_clips(
+    request: ClipRequest, names: Sequence[str], numbers: range | None = None, cache: Path | None = None
+) -> Clips:
+    """Synthesise clips; each depends on the seed and its own number only.
+
+    cache: where the phoneme times of recorded voices are kept; None finds them anew in each process.
+    """
     numbers = numbers or range(request.count)
     # The synthesizers are processes of their own, so threads suffice to use all cores.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        rows = list(pool.map(lambda number: _make_clip(request, names, number), numbers))
+        rows = list(pool.map(lambda number: _make_clip(request, names, number, cache), numbers))
     return _stack(rows, _contempt(request, numbers))
 
 
@@ -171,9 +178,9 @@ def _write(path: Path, clips: Clips) -> None:
     os.replace(temporary, path)
 
 
-def _make_clip(request: ClipRequest, names: Sequence[str], number: int) -> dict[str, NDArray[Any]]:
+def _make_clip(request: ClipRequest, names: Sequence[str], number: int, cache: Path | None) -> dict[str, NDArray[Any]]:
     rng, emotion, intensity = _feeling(request, number)
-    utterance = _speak(request, rng, emotion, intensity)
+    utterance = _speak(request, rng, emotion, intensity, cache)
     return _row(utterance, request.frames, names, rng, emotion, intensity)
 
 
@@ -201,7 +208,9 @@ def _row(
     }
 
 
-def _speak(request: ClipRequest, rng: np.random.Generator, emotion: str, intensity: float) -> Utterance:
+def _speak(
+    request: ClipRequest, rng: np.random.Generator, emotion: str, intensity: float, cache: Path | None
+) -> Utterance:
     """Phrases of one voice with pauses between them, cut or filled with silence to the clip's length."""
     voice = _training_voice(rng) if request.voices is None else request.voices[rng.integers(len(request.voices))]
     base = Prosody(
@@ -215,12 +224,20 @@ def _speak(request: ClipRequest, rng: np.random.Generator, emotion: str, intensi
     parts = [silence(float(rng.uniform(0.1, 1.0)))]
     length, wanted = parts[0].duration, request.frames / 25
     while length < wanted:
-        spoken = synthesize(voice, random_text(voice.language, rng), prosody, int(rng.integers(1 << 30)))
+        spoken = _phrase(voice, prosody, rng, cache)
         spoken = stretch(spoken, speed) if speed != 1.0 else spoken
         pause = silence(float(rng.exponential(0.3)) + 0.05)
         parts += [spoken, pause]
         length += spoken.duration + pause.duration
     return _cut(concatenate(parts), request.frames * FRAME)
+
+
+def _phrase(voice: Voice, prosody: Prosody, rng: np.random.Generator, cache: Path | None) -> Utterance:
+    """A random phrase; of the prosody, a recorded voice follows the loudness alone."""
+    if voice.synthesizer != "recorded":
+        return synthesize(voice, random_text(voice.language, rng), prosody, int(rng.integers(1 << 30)))
+    spoken = recorded_speech(voice.name, draw_phrase(voice.name, rng, cache))
+    return replace(spoken, samples=np.clip(spoken.samples * np.float32(prosody.volume), -1, 1))
 
 
 def _training_voice(rng: np.random.Generator) -> Voice:

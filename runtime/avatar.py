@@ -18,6 +18,7 @@ from .backends import BackendInfo, DeviceRenderer, WholeFrame, is_device_buffer,
 from .controls import Controls
 from .drawing import Picture, check_size
 from .errors import BundleError, ControlError
+from .feeling import FrameEmotion
 from .frame import DeviceOnlyFrame, Frame, split_alpha
 from .graphs import Float
 from .manifest import FRAME_SAMPLES, SAMPLE_RATE
@@ -49,18 +50,24 @@ class Avatar(Controls):
         width: int | None = None,
         height: int | None = None,
         pipelined: bool = False,
+        appearance: bool | None = None,
     ) -> None:
         """model: a loaded `Model`, or the bundle folder. width, height: of the picture, default those of the bundle.
 
         pipelined: `step` encodes its audio on another thread while it draws the frame before, which makes more frames a
         second on two cores, for one frame (40 ms) of latency more. `render` does so without being asked.
+        appearance: whether the emotional residual of the Gaussians is drawn; None: where the bundle has one, True
+        demands it, and with False a GPU can draw such a bundle, too. See `appearance`.
         device and threads are those of `Model.load`, and used only with a folder.
         Raises BundleError, BackendError, ControlError.
         """
-        loaded = model if isinstance(model, Model) else Model.load(model, device, threads)
+        wanted = appearance is not False
+        loaded = model if isinstance(model, Model) else Model.load(model, device, threads, wanted)
         manifest = loaded.manifest
         size = check_size(manifest.width if width is None else width, manifest.height if height is None else height)
         super().__init__(loaded, size)
+        if appearance is not None:
+            self.appearance = appearance
         self._speech = loaded.speech(self._network)
         self._queue = AudioQueue()
         self._samples = np.zeros(FRAME_SAMPLES, np.float32)
@@ -284,7 +291,7 @@ class Avatar(Controls):
         fields = self._about(scene, self._acting.finish(scene, said), self._turn.ends(self._speech.due))
         picture, on_device = whole.picture(out)
         seconds = perf_counter() - start
-        self._clock.record(0.0, 0.0, seconds, seconds, self._painter.kernel_times)
+        self._clock.record(0.0, 0.0, 0.0, seconds, seconds, self._painter.kernel_times)
         made = whole.frames
         self._index += 1
         fields |= {"audio": self._speech.sound().copy(), "device_rgb": on_device}
@@ -333,16 +340,26 @@ class Avatar(Controls):
     ) -> Frame:
         stance, camera = scene.stance, self._look(scene)
         moved = perf_counter()
+        fields = self._about(scene, motion, last)
+        worn = self._dress(motion, fields["emotion"])
+        dressed = perf_counter()
         picture = self._painter.draw(scene.row, motion, camera, self._background, out, stance)
         drawn = perf_counter()
         rgb, alpha = split_alpha(picture)
         renderer = self._painter.renderer
         on_device = renderer.canvas.device_picture() if isinstance(renderer, DeviceRenderer) else None
-        fields = self._about(scene, motion, last)
         frame = Frame(rgb=rgb, alpha=alpha, audio=audio, device_rgb=on_device, **fields)
         kernels = self._painter.kernel_times
-        self._clock.record(audio_seconds, moved - heard, drawn - moved, perf_counter() - start, kernels)
+        self._clock.record(audio_seconds, moved - heard, worn, drawn - dressed, perf_counter() - start, kernels)
         return frame
+
+    def _dress(self, motion: Motion, emotion: FrameEmotion) -> float:
+        """Puts the emotional residual on, if there is one and it is wanted; the seconds that it took."""
+        if not (self._wears and self._painter.wears):
+            return 0.0
+        start = perf_counter()
+        self._painter.wear(motion, emotion.probabilities)
+        return perf_counter() - start
 
     @property
     def _heard(self) -> int:

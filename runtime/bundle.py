@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BundleError
-from .manifest import FileEntry, Manifest, parse_manifest
+from .manifest import APPEARANCE_FILES, FileEntry, Manifest, parse_manifest
 from .onnx_scan import check_self_contained
 
 _MANIFEST_BYTES = 16 << 20
@@ -63,13 +63,17 @@ def read_manifest(root: Path) -> Manifest:
     for name in required_files(manifest):
         if name not in manifest.files:
             raise BundleError(f"manifest.json does not list {name}: export the bundle again")
+    for name in APPEARANCE_FILES:
+        if name in manifest.files and manifest.appearance is None:
+            raise BundleError(f"manifest.json lists {name} without a section appearance: export the bundle again")
     return manifest
 
 
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Files without which the bundle cannot be used."""
     audio = () if manifest.audio is None else ("audio.onnx",)
-    return (*audio, "motion.onnx", "avatar.safetensors", "cues.safetensors")
+    appearance = () if manifest.appearance is None else APPEARANCE_FILES
+    return (*audio, "motion.onnx", "avatar.safetensors", "cues.safetensors", *appearance)
 
 
 def check_files(root: Path, manifest: Manifest) -> Mapping[str, str | None]:

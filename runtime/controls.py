@@ -9,6 +9,7 @@ from weakref import WeakMethod
 from .acting import Acting
 from .drawing import Background, Painter, check_background, check_size, fitted_background
 from .easing import check_seconds
+from .errors import ControlError
 from .head import Blend, HeadPose
 from .idle import Idle, check_idle
 from .model import Model
@@ -24,6 +25,7 @@ class Controls:
     def __init__(self, model: Model, size: tuple[int, int]) -> None:
         self._model = model
         self._lock = RLock()  # of frames and of everything that a frame reads
+        self._wears = model.appearance is not None
         self._painter = self._paint(size)
         self._view = View(WeakMethod(self._resize), size)
         self._background_given: Background = model.manifest.background
@@ -54,6 +56,28 @@ class Controls:
     @emotion_seconds.setter
     def emotion_seconds(self, value: float) -> None:
         self._acting.feeling.seconds = check_seconds("emotion_seconds", value)
+
+    @property
+    def appearance(self) -> bool:
+        """Whether the emotional residual of the Gaussians is drawn; True by default where the bundle has one.
+
+        Setting True raises ControlError where there is none, or where it was not loaded.
+        """
+        return self._wears
+
+    @appearance.setter
+    def appearance(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise ControlError(f"appearance {value!r} is neither True nor False")
+        with self._lock:
+            if value and self._model.appearance is None:
+                raise ControlError(
+                    f"{self._model.manifest.name} has no emotional residual of its Gaussians, or was loaded without: "
+                    "learn one with `emotag-train appearance` and export the bundle again"
+                )
+            self._wears = value
+            if not value:
+                self._painter.undress()
 
     @property
     def idle(self) -> Idle | None:
@@ -129,8 +153,7 @@ class Controls:
         return self._painter.height
 
     def _paint(self, size: tuple[int, int]) -> Painter:
-        model = self._model
-        return Painter(model.renderer(*size), model.manifest, model.cues, size)
+        return self._model.painter(*size)
 
     def _resize(self, width: Any, height: Any) -> None:
         size = check_size(width, height)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from ..plugins import Camera, Gaussians, Head, Mouth, Scene
 from ..plugins.constants import MAX_SIDE
+from .appearance import Wearer
 from .backends import Drawing, WholeFrame
 from .cues import CuePlayer, Stance
 from .errors import BundleError, CheckpointError, ControlError
+from .graphs import Float
 from .manifest import Manifest
 from .motion import Motion
 from .tensors import AvatarTensors
@@ -106,8 +108,17 @@ def _taps(size: int, wanted: int) -> tuple[NDArray[np.intp], NDArray[np.float32]
 class Painter:
     """Draws the frames of one avatar at one size."""
 
-    def __init__(self, renderer: Drawing, manifest: Manifest, cues: CuePlayer, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        renderer: Drawing,
+        manifest: Manifest,
+        cues: CuePlayer,
+        size: tuple[int, int],
+        wearer: Wearer | None = None,
+    ) -> None:
+        """wearer: of the bundle's emotional residual, on that renderer."""
         self.width, self.height = size
+        self._wearer = wearer
         self._renderer = renderer
         self._cues = cues
         self._scale = min(self.width / manifest.width, self.height / manifest.height)
@@ -158,6 +169,21 @@ class Painter:
         """The recorded camera of a stance: its cue's, or one between two cues."""
         camera = self.cue_camera(row)
         return camera if stance.view is None else replace(camera, view=stance.view)
+
+    @property
+    def wears(self) -> bool:
+        """Whether there is an emotional residual to wear."""
+        return self._wearer is not None
+
+    def wear(self, motion: Motion, emotion: Float) -> None:
+        """Dresses the Gaussians for the next picture. emotion: [C] probabilities that the frame is made with."""
+        if self._wearer is not None:
+            self._wearer.wear(motion, emotion)
+
+    def undress(self) -> None:
+        """The next picture shows the Gaussians as they are."""
+        if self._wearer is not None:
+            self._wearer.undress()
 
     def draw(
         self,

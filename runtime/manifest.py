@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from ..plugins.constants import MAX_SIDE
+from ..plugins.renderer import MAX_RANK
 from .errors import BundleError
 
 SCHEMA = 1
@@ -19,6 +20,10 @@ TOKEN_SAMPLES = 320
 FRAME_TOKENS = 2
 FRAME_SAMPLES = FRAME_TOKENS * TOKEN_SAMPLES
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
+APPEARANCE_FILES = ("appearance.onnx", "appearance.safetensors")
+OFFSET_GROUPS = {"mean": 3, "rotation": 4, "scale": 3, "opacity": 1, "colour": 3}
+"""What an emotional residual offsets of a Gaussian, and how many numbers each is."""
+_MOST_OFFSET = {"mean": 4.0, "rotation": 0.4, "scale": 0.9, "opacity": 8.0, "colour": 4.0}
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 _Value = TypeVar("_Value")
@@ -62,6 +67,14 @@ class MotionSpec:
 
 
 @dataclass(frozen=True)
+class AppearanceSpec:
+    """The emotional residual of a bundle's Gaussians: coefficients of a frame, and by group the largest offset."""
+
+    rank: int
+    bounds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """Size and digest of one file of the bundle."""
 
@@ -73,7 +86,8 @@ class FileEntry:
 class Manifest:
     """One avatar: what it is, how it hears, how it moves, and what files it consists of.
 
-    `audio` is None for a bundle without an encoder, which can only play its recording.
+    `audio` is None for a bundle without an encoder, which can only play its recording; `appearance` for one without an
+    emotional residual of its Gaussians.
     """
 
     name: str
@@ -91,6 +105,7 @@ class Manifest:
     licence: str
     consent: str
     notes: tuple[str, ...]
+    appearance: AppearanceSpec | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
 
@@ -136,6 +151,7 @@ def parse_manifest(text: str) -> Manifest:
         licence=top.text("licence"),
         consent=top.text("consent"),
         notes=top.names("notes") if "notes" in data else (),
+        appearance=_appearance(top.section("appearance")) if "appearance" in data else None,
         files=_files(top.section("files")),
     )
     _check_timing(top, manifest)
@@ -198,6 +214,22 @@ def _motion(section: _Section) -> MotionSpec:
         emotions=section.names("emotions"),
         steerable=section.value("steerable", bool),
     )
+
+
+def _appearance(section: _Section) -> AppearanceSpec:
+    bounds = section.section("bounds")
+    if set(bounds.data) != set(OFFSET_GROUPS):
+        raise BundleError(
+            f"manifest.json: appearance.bounds must name {', '.join(OFFSET_GROUPS)}: export the bundle again"
+        )
+    values = {name: bounds.number(name) for name in OFFSET_GROUPS}
+    for name, value in values.items():
+        if not 0 < value <= _MOST_OFFSET[name]:
+            raise BundleError(
+                f"manifest.json: appearance.bounds.{name} must be above 0 and at most {_MOST_OFFSET[name]:g}, "
+                f"not {value:g}: export the bundle again"
+            )
+    return AppearanceSpec(section.integer("rank", 1, MAX_RANK), values)
 
 
 def _action_units(section: _Section) -> tuple[str, ...]:

@@ -6,14 +6,15 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..plugins import Scene
+from ..plugins import Renderer, Scene
 from ..plugins.constants import MAX_THREADS
-from .backends import Backend, BackendInfo, Drawing, open_backend
+from .appearance import Wearer, load_appearance
+from .backends import Backend, BackendInfo, CpuBackend, Drawing, open_backend
 from .bundle import Bundle, open_bundle
 from .cues import CuePlayer
-from .drawing import build_scene
+from .drawing import Painter, build_scene
 from .encoder import StreamingEncoder, check_encoder
-from .errors import BundleError, ControlError
+from .errors import BackendError, BundleError, ControlError
 from .graphs import Interface
 from .manifest import Manifest
 from .motion import MotionNetwork, check_motion
@@ -36,6 +37,7 @@ class Model:
         tensors: AvatarTensors,
         audio: Interface | None,
         motion: Interface,
+        appearance: bool = True,
     ) -> None:
         """Use `Model.load`."""
         manifest, states = bundle.manifest, tensors.states
@@ -51,14 +53,17 @@ class Model:
         _check_mouth_inputs(tensors, motion)
         self.cues = CuePlayer(read_cues(bundle.file("cues.safetensors"), motion.inputs["window"]))
         self.shutter = Shutter(manifest.expression_names, scene.head)
+        self.appearance = load_appearance(bundle, scene, motion.outputs) if appearance else None
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", threads: int = 0) -> Model:
+    def load(cls, path: str | Path, device: str = "auto", threads: int = 0, appearance: bool = True) -> Model:
         """Verifies and loads the bundle folder at `path`.
 
         device: "cpu"; "cuda" or "tensorrt" for a GPU, "cuda:1" for the second one; "auto" takes the best that works
         here, and `backend.reason` says why. threads: how many draw a picture on the CPU; 0 takes one for each core.
-        Of more than one, two encode audio.
+        Of more than one, two encode audio. appearance: whether to load the emotional residual of the Gaussians where
+        the bundle has one. It is drawn on the CPU only: "auto" then takes the CPU, and a GPU that is asked for is an
+        error.
         Raises BundleError, BackendError if the device that was asked for cannot be used, ControlError for a thread
         count out of range.
         """
@@ -68,11 +73,11 @@ class Model:
         manifest = bundle.manifest
         # Opening the sessions takes longest and frees the GIL.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            opened = pool.submit(open_backend, device, lambda backend: _prepare(backend, bundle, threads))
+            opened = pool.submit(open_backend, device, lambda backend: _prepare(backend, bundle, threads, appearance))
             tensors = read_avatar(bundle.file("avatar.safetensors"), manifest)
             scene = build_scene(tensors, manifest)
             backend, graphs = opened.result()
-        return cls(bundle, backend, threads, scene, tensors, *graphs)
+        return cls(bundle, backend, threads, scene, tensors, *graphs, appearance=appearance)
 
     @property
     def backend(self) -> BackendInfo:
@@ -105,9 +110,21 @@ class Model:
         """What draws the pictures of one avatar at that size."""
         return self._backend.renderer(self.scene, self.threads, width, height)
 
+    def painter(self, width: int, height: int) -> Painter:
+        """What makes the pictures of one avatar's frames at that size."""
+        drawing, wearer = self.renderer(width, height), None
+        if self.appearance is not None and isinstance(drawing, Renderer):
+            wearer = Wearer(self.appearance, drawing)
+        return Painter(drawing, self.manifest, self.cues, (width, height), wearer)
 
-def _prepare(backend: Backend, bundle: Bundle, threads: int) -> tuple[Interface | None, Interface]:
-    """The graphs of a bundle on a backend, loaded side by side."""
+
+def _prepare(backend: Backend, bundle: Bundle, threads: int, appearance: bool) -> tuple[Interface | None, Interface]:
+    """The graphs of a bundle on a backend, loaded side by side. Raises BackendError if it could not draw the bundle."""
+    if appearance and bundle.manifest.appearance is not None and not isinstance(backend, CpuBackend):
+        raise BackendError(
+            f"{bundle.manifest.name} has an emotional residual of its Gaussians, which the kernels of a GPU do not "
+            "draw: load it with appearance=False, or use device='cpu'"
+        )
     encoding = min(_ENCODING_THREADS, threads or len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(max_workers=2) as pool:
         audio = None if bundle.manifest.audio is None else pool.submit(backend.prepare, bundle, "audio", encoding)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..plugins.renderer import STAGES as KERNELS
 
-STAGES = ("audio", "motion", "draw", "step")
+APPEARANCE = "appearance"
+STAGES = ("audio", "motion", APPEARANCE, "draw", "step")
 _KEPT = 4096
 
 
@@ -26,7 +27,8 @@ class StageStats:
 
 @dataclass(frozen=True)
 class Stats:
-    """Times of the newest frames. Stages: audio, motion, draw, and step, the whole frame.
+    """Times of the newest frames. Stages: audio, motion, appearance (the emotional residual of the Gaussians, where it
+    is drawn), draw, and step, the whole frame.
 
     `frames` counts all frames ever made; the percentiles are those of the newest 4096. `kernels` are the parts of draw:
     skin, mouth, project, sort, blend. Where audio has a thread of its own (`render`, pipelined avatars), step is the
@@ -61,10 +63,12 @@ class StageClock:
         self._times = np.zeros((_KEPT, len(STAGES) + len(KERNELS)))
         self._frames = 0
 
-    def record(self, audio: float, motion: float, draw: float, step: float, kernels: Sequence[float]) -> None:
+    def record(
+        self, audio: float, motion: float, appearance: float, draw: float, step: float, kernels: Sequence[float]
+    ) -> None:
         """One frame: seconds of each stage and of the whole, milliseconds of the kernels in their order."""
         row = self._times[self._frames % _KEPT]
-        row[: len(STAGES)] = audio, motion, draw, step
+        row[: len(STAGES)] = audio, motion, appearance, draw, step
         row[: len(STAGES)] *= 1000
         row[len(STAGES) :] = kernels
         self._frames += 1
@@ -78,7 +82,7 @@ class StageClock:
         columns = dict(zip((*STAGES, *KERNELS), map(_percentiles, times.T), strict=True)) if len(times) else {}
         return Stats(
             self._frames,
-            {name: columns[name] for name in STAGES if columns},
+            {name: columns[name] for name in STAGES if columns and (name != APPEARANCE or columns[name].mean > 0)},
             {name: columns[name] for name in KERNELS if columns},
         )
 

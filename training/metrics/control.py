@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ...plugins import skin
 from ...runtime import Emotion, Model
 from ...runtime.acting import Acting
-from ...runtime.drawing import Painter
 from ...runtime.emotion import NEUTRAL
 from ...runtime.manifest import SAMPLE_RATE
 from ...runtime.sound import Sound
@@ -113,8 +112,7 @@ class Stage:
         self._heard = list(islice(sound, _FRAMES + self._delay))
         if len(self._heard) < _FRAMES + self._delay:
             raise MetricError(f"{speech} is too short: control is measured on {_FRAMES / 25:g} s of speech")
-        size = (_SIDE, _SIDE)
-        self._painter = Painter(model.renderer(*size), manifest, model.cues, size) if pictures else None
+        self._painter = model.painter(_SIDE, _SIDE) if pictures else None
 
     def take(self, emotion: Emotion) -> Take:
         """The speech with an emotion that holds from its first frame."""
@@ -131,6 +129,7 @@ class Stage:
                 expression.append(motion.expression)
                 jaw.append(motion.jaw)
             if self._painter is not None and index in _SHOWN:
+                self._painter.wear(motion, self._acting.report(scene, motion).probabilities)
                 pictures.append(self._painter.draw(scene.row, motion, None, (1.0, 1.0, 1.0), None, scene.stance))
         return Take(np.array(expression, np.float64), np.array(jaw, np.float64), np.array(pictures, np.uint8))
 

@@ -55,8 +55,13 @@ LOOKS = {
     ),
     "happy": Emotion(
         Prosody(rate=1.05, pitch=1.14, pitch_range=1.5, volume=1.15),
-        {"AU06": 4.0, "AU07": 0.8, "AU01": 0.6},
-        {**_both("mouthSmile", 0.82), **_both("mouthDimple", 0.22)},
+        {"AU06": 4.4},  # EMFACS: 6 and 12, and 25, which shows the teeth
+        {
+            **_both("mouthSmile", 1.0),
+            **_both("mouthDimple", 0.25),
+            **_both("mouthUpperUp", 0.5),
+            **_both("mouthLowerDown", 0.1),
+        },
         1.08,
         {"happy": 1.0},
     ),

@@ -16,7 +16,7 @@ from test_commands_runtime import fails
 from emotag.runtime import Avatar, Model
 from emotag.runtime.bench.fresh import measure_fresh
 from emotag.runtime.bench.gate import ATTEMPTS, Baseline, check, read_baseline, write_baseline
-from emotag.runtime.bench.measure import GATED, ROUNDS, Cost, Costs, Samples
+from emotag.runtime.bench.measure import GATED, ROUNDS, Costs, Floors, Samples
 from emotag.runtime.bench.probe import KERNELS, Probe, babble
 from emotag.runtime.commands import bench
 from emotag.runtime.errors import ControlError, OutputError
@@ -37,7 +37,7 @@ class Weather:
         self._ms = {name: value * luck[name] * (slower or {}).get(name, 1) for name, value in MS.items()}
         self._unit = 1.2 * speed
 
-    def measure(self, names: tuple[str, ...] | None = None) -> dict[str, Cost]:
+    def measure(self, names: tuple[str, ...] | None = None) -> Floors:
         samples = Samples()
         for _ in range(ROUNDS):
             pressed = abs(self._rng.normal(0, 0.2)) if self._rng.random() < 0.8 else 0.0
@@ -48,9 +48,9 @@ class Weather:
 
             wanted = [*(names or GATED), *(KERNELS if names is None or "draw" in names else ())]
             for name in wanted * 3:
-                samples.add(name, self._ms[name] * weather())
-            samples.calibrations += [self._unit * weather() for _ in range(8)]
-        return samples.costs()
+                samples.add(name, [self._ms[name] * weather()])
+            samples.calibrations += [[self._unit * weather()] for _ in range(8)]
+        return samples.floors()
 
 
 def loads(seed: int, slower: dict[str, float] | None = None, speed: float = 1.0) -> Any:
@@ -86,19 +86,26 @@ def test_a_tenth_more_fails_and_names_the_stage(baseline: Baseline, stage: str, 
     assert [name.split()[0] for name in failed.grown] == (["blend"] if stage == "draw" else [])
 
 
-def test_the_statistic_is_the_floor_of_both() -> None:
+def test_the_statistic_is_the_floor_of_every_piece() -> None:
     samples = Samples()
     for ms in range(1, 102):
-        samples.add("motion", float(ms))
-    samples.calibrations = [2.0, 2.0, 90.0, 2.0]
-    assert samples.costs()["motion"] == Cost(4.0, 2.0)
+        samples.add("motion", [float(ms), float(102 - ms)])
+    samples.calibrations = [[1.0, 90.0]] * 10 + [[90.0, 1.0]] * 10
+    floors = samples.floors()
+    assert floors.ms == {"motion": 4.0} and floors.unit == 2.0
+    assert floors.ratio("motion") == 2.0
+
+
+def test_the_lower_of_two_loads_is_that_of_each_stage_and_of_the_calibration() -> None:
+    lower = Floors({"audio": 2.0, "draw": 9.0}, 0.5).lower(Floors({"draw": 8.0}, 0.6))
+    assert lower == Floors({"audio": 2.0, "draw": 8.0}, 0.5) and lower.ratio("draw") == 16
 
 
 def test_only_what_failed_is_measured_again(baseline: Baseline) -> None:
     asked: list[object] = []
 
     class Counting(Weather):
-        def measure(self, names: tuple[str, ...] | None = None) -> dict[str, Cost]:
+        def measure(self, names: tuple[str, ...] | None = None) -> Floors:
             asked.append(names)
             return super().measure(names)
 
@@ -148,9 +155,9 @@ def test_extra_work_counts_as_the_stages(bundle: Path) -> None:
     calls.clear()
     found = costs.measure(rounds=2)
     assert [name for at, name in enumerate(calls) if name not in calls[:at]] == ["audio", "motion", "draw", "overhead"]
-    assert set(found) == {*GATED, *KERNELS} and all(found[name].ratio > 0 for name in GATED)
+    assert set(found.ms) == {*GATED, *KERNELS} and all(found.ratio(name) > 0 for name in GATED)
     calls.clear()
-    assert set(costs.measure(("motion",), rounds=1)) == {"motion"} and set(calls) == {"audio", "motion"}
+    assert set(costs.measure(("motion",), rounds=1).ms) == {"motion"} and set(calls) == {"audio", "motion"}
 
 
 def test_bench_prints_and_writes_the_profile(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,10 @@
 """The gate: a stage that costs more than it did, in units of the calibration, fails.
 
-What is compared is the floor of measure.py. The baseline is the lowest of several loads of the bundle. A stage above
-its limit is measured again, up to `ATTEMPTS` times in all, and its lowest counts, because a regression is there every
-time and a disturbance is not. Every attempt loads the bundle anew: where arrays happen to lie in memory changes what a
-stage costs by a few per cent, and stays what it is until they are made again.
+What is compared are the floors of measure.py, the lowest of several loads of the bundle: where arrays happen to lie in
+memory changes what a stage costs by a few per cent, and stays what it is until they are made again. A stage above its
+limit is measured again, up to `ATTEMPTS` times in all, because a regression is there every time and a disturbance is
+not. The lowest of the stage and the lowest of the calibration are compared, from whichever attempt each comes: were
+they taken from the same one, an attempt whose calibration alone was disturbed would make a stage look cheap.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from ..errors import ControlError, OutputError
 from ..output import check_output, partial_name
 from .machine import Machine
-from .measure import DRAW, OVERHEAD, Cost, Costs
+from .measure import DRAW, OVERHEAD, Costs, Floors
 from .probe import KERNELS
 
-ATTEMPTS = 12
+ATTEMPTS = 20
 _BASELINE_LOADS = 6
 TOLERANCE = 0.06
 FOREIGN_TOLERANCE = 0.6  # against the baseline of another kind of machine: only gross losses can be told
 _OVERHEAD_SHARE = 5  # times the tolerance: a quarter of a millisecond of Python varies more than the stages do
-_SCHEMA = 1
+_SCHEMA = 2
 
 Load = Callable[[], Costs]
 """Loads the bundle and makes its stages ready."""
@@ -50,11 +52,9 @@ class Baseline:
     @staticmethod
     def measured(load: Load, bundle: str) -> Baseline:
         """That of this machine, now: the lowest of several loads."""
-        loads = [load().measure() for _ in range(_BASELINE_LOADS)]
-        lowest = {name: min((found[name] for found in loads), key=lambda cost: cost.ratio) for name in loads[0]}
-        return Baseline(
-            Machine.here().key, bundle, {name: StageBaseline(cost.ratio, cost.ms) for name, cost in lowest.items()}
-        )
+        found = reduce(Floors.lower, (load().measure() for _ in range(_BASELINE_LOADS)))
+        stages = {name: StageBaseline(found.ratio(name), ms) for name, ms in found.ms.items()}
+        return Baseline(Machine.here().key, bundle, stages)
 
 
 @dataclass(frozen=True)
@@ -88,31 +88,27 @@ class Verdict:
 
 def check(load: Load, baseline: Baseline, tolerance: float = TOLERANCE) -> list[Verdict]:
     """A verdict for every stage. tolerance: share by which a stage may cost more."""
-    lowest: dict[str, Verdict] = {}
-    failed: tuple[str, ...] | None = None
-    for _ in range(ATTEMPTS):
-        costs = load()
-        found = costs.measure(failed)
-        for name in costs.names if failed is None else failed:
-            verdict = _verdict(found, name, baseline, tolerance)
-            if name not in lowest or verdict.ratio < lowest[name].ratio:
-                lowest[name] = verdict
-        failed = tuple(name for name, verdict in lowest.items() if not verdict.passed)
-        if not failed:
+    costs = load()
+    found, verdicts = costs.measure(), []
+    for attempt in range(ATTEMPTS):
+        verdicts = [_verdict(found, name, baseline, tolerance) for name in costs.names]
+        failed = tuple(verdict.stage for verdict in verdicts if not verdict.passed)
+        if not failed or attempt + 1 == ATTEMPTS:
             break
-    return list(lowest.values())
+        found = found.lower(load().measure(failed))
+    return verdicts
 
 
-def _verdict(found: Mapping[str, Cost], name: str, baseline: Baseline, tolerance: float) -> Verdict:
-    before, cost = baseline.stages[name], found[name]
+def _verdict(found: Floors, name: str, baseline: Baseline, tolerance: float) -> Verdict:
+    before, ratio = baseline.stages[name], found.ratio(name)
     limit = before.ratio * (1 + tolerance * (_OVERHEAD_SHARE if name == OVERHEAD else 1))
-    grown = () if name != DRAW or cost.ratio <= limit else _grown(found, baseline, tolerance)
-    return Verdict(name, cost.ratio, before.ratio, limit, cost.ms, grown)
+    grown = () if name != DRAW or ratio <= limit else _grown(found, baseline, tolerance)
+    return Verdict(name, ratio, before.ratio, limit, found.ms[name], grown)
 
 
-def _grown(found: Mapping[str, Cost], baseline: Baseline, tolerance: float) -> tuple[str, ...]:
+def _grown(found: Floors, baseline: Baseline, tolerance: float) -> tuple[str, ...]:
     known = [name for name in KERNELS if name in baseline.stages and baseline.stages[name].ratio > 0]
-    changes = {name: found[name].ratio / baseline.stages[name].ratio - 1 for name in known}
+    changes = {name: found.ratio(name) / baseline.stages[name].ratio - 1 for name in known}
     return tuple(f"{name} {change:+.0%}" for name, change in changes.items() if change > tolerance)
 
 
@@ -123,7 +119,10 @@ def read_baseline(path: Path, bundle: str) -> tuple[Baseline, bool]:
     """
     cure = f"write one with emotag-bench BUNDLE --write-baseline {path}"
     try:
-        entries = [_baseline(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["entries"]]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != _SCHEMA:
+            raise ValueError
+        entries = [_baseline(entry) for entry in content["entries"]]
     except OSError as error:
         raise ControlError(f"{path} cannot be read ({error.strerror}): {cure}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -147,7 +146,8 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     entries: list[Any] = []
     if path.exists():
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
+            former = json.loads(path.read_text(encoding="utf-8"))
+            entries = former["entries"] if former["schema"] == _SCHEMA else []  # other units: of no use any more
             entries = [e for e in entries if (e["machine"], e["bundle"]) != (baseline.machine, baseline.bundle)]
         except (ValueError, KeyError, TypeError):
             raise OutputError(f"{path} exists and is not a baseline: name another file") from None

@@ -1,15 +1,18 @@
 """Stages and calibration in turn, in processor time, and the statistic that the gate compares.
 
 Processor time on a shared machine has a floor, reached when no neighbour presses on the shared caches, and a tail of
-any length above it. So the statistic is a low percentile of the single calls over many short rounds, of the stages and
-of the calibration alike: a neighbour that leaves quiet moments does not show, and one that never does slows both.
-Each stage runs a few times in a row, so that its weights are in the caches whatever ran before.
+any length above it. The longer a call, the less often it finds a quiet moment from end to end. So what can be cut is
+taken in pieces, the same ones in every call: the chunks of a picture (the same picture every time), the stretches of a
+step between its stages, the kinds of calibration. The statistic of each piece is a low percentile over many short
+rounds, and a stage costs the sum of its pieces': a neighbour that leaves quiet moments does not show, and one that
+never does slows the calibration too. Each stage runs a few times in a row, so that its weights are in the caches
+whatever ran before.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,36 +26,47 @@ from .probe import KERNELS, Probe
 AUDIO, MOTION, DRAW, OVERHEAD = "audio", "motion", "draw", "overhead"
 GATED = (AUDIO, MOTION, DRAW, OVERHEAD)
 ROUNDS = 40
-FLOOR = 3  # percentile
-_CALLS = {AUDIO: 6, MOTION: 6, DRAW: 3, OVERHEAD: 3}
+FLOOR = 1  # percentile
+_WARM_UP = 12  # frames, the last of which is drawn again and again
+_CALLS = {AUDIO: 6, MOTION: 6, DRAW: 3, OVERHEAD: 8}
+_CALIBRATIONS = 2  # before a stage's calls and after them; between them they would drive its weights out of the caches
 
 Extra = Callable[[str], None]
 """Called with a stage's name inside the time that is taken for it: how a demonstration adds work to a stage."""
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one stage or kernel: the floor of its processor milliseconds, and that in units of the calibration's floor."""
+class Floors:
+    """The least that stages and kernels (by name) and the calibration (`unit`) cost, in processor milliseconds."""
 
-    ms: float
-    ratio: float
+    ms: Mapping[str, float]
+    unit: float
+
+    def ratio(self, name: str) -> float:
+        """Of one stage or kernel, in units of the calibration."""
+        return self.ms[name] / self.unit
+
+    def lower(self, other: Floors) -> Floors:
+        """The lower of both, of each on its own: it may have been busy when the other was quiet."""
+        ms = dict(self.ms)
+        for name, found in other.ms.items():
+            ms[name] = min(found, ms.get(name, found))
+        return Floors(ms, min(self.unit, other.unit))
 
 
 @dataclass
 class Samples:
-    """Processor milliseconds of single calls, by stage or kernel, and of single calibrations."""
+    """Processor milliseconds of single calls in pieces, by stage or kernel, and of single calibrations."""
 
-    calls: dict[str, list[float]] = field(default_factory=dict)
-    calibrations: list[float] = field(default_factory=list)
+    calls: dict[str, list[Sequence[float]]] = field(default_factory=dict)
+    calibrations: list[Sequence[float]] = field(default_factory=list)
 
-    def add(self, name: str, ms: float) -> None:
-        self.calls.setdefault(name, []).append(ms)
+    def add(self, name: str, pieces: Sequence[float]) -> None:
+        self.calls.setdefault(name, []).append(pieces)
 
-    def costs(self) -> dict[str, Cost]:
+    def floors(self) -> Floors:
         """The statistic."""
-        unit = _floor(self.calibrations)
-        floors = {name: _floor(times) for name, times in self.calls.items()}
-        return {name: Cost(ms, ms / unit) for name, ms in floors.items()}
+        return Floors({name: _floor(times) for name, times in self.calls.items()}, _floor(self.calibrations))
 
 
 class Costs:
@@ -61,17 +75,19 @@ class Costs:
     def __init__(self, model: Model, extra: Extra | None = None) -> None:
         self._probe = Probe(model, extra=extra)
         self._calibration = Calibration()
-        stages: dict[str, Callable[[], float]] = {
+        stages: dict[str, Callable[[], Sequence[float]]] = {
             AUDIO: lambda: _timed(self._probe.encode),
             MOTION: lambda: _timed(self._probe.move),
-            DRAW: lambda: _timed(self._probe.draw),
+            DRAW: self._probe.redraw,
         }
         if model.manifest.audio is None:
             del stages[AUDIO]
         else:
             step = StepOverhead(Avatar(model, width=64, height=64))
-            stages[OVERHEAD] = lambda: step.step(extra)[0]
-        self._stages: Mapping[str, Callable[[], float]] = stages
+            stages[OVERHEAD] = lambda: step.stretches(extra)
+        self._stages: Mapping[str, Callable[[], Sequence[float]]] = stages
+        for _ in range(_WARM_UP):
+            self._probe.frame()
         for _ in range(3):
             self._round(Samples(), self.names)
 
@@ -80,34 +96,38 @@ class Costs:
         """Stages that a bundle has: one without encoder has neither audio nor steps."""
         return tuple(self._stages)
 
-    def measure(self, names: Collection[str] | None = None, rounds: int = ROUNDS) -> dict[str, Cost]:
+    def measure(self, names: Collection[str] | None = None, rounds: int = ROUNDS) -> Floors:
         """What these stages cost (all by default), and with draw its kernels."""
         samples = Samples()
         for _ in range(rounds):
             self._round(samples, self.names if names is None else names)
-        return samples.costs()
+        return samples.floors()
 
     def _round(self, samples: Samples, names: Collection[str]) -> None:
         needed = {*names, AUDIO} if MOTION in names else names  # motion takes what audio has encoded
         for name, stage in self._stages.items():
             if name not in needed:
                 continue
-            samples.calibrations.append(self._calibration.run())
+            self._calibrate(samples)
             for _ in range(_CALLS[name]):
-                ms = stage()
+                pieces = stage()
                 if name in names:
-                    samples.add(name, ms)
+                    samples.add(name, pieces)
                 if name == DRAW:
                     for kernel, part in zip(KERNELS, self._probe.kernels, strict=True):
-                        samples.add(kernel, part)
-            samples.calibrations.append(self._calibration.run())
+                        samples.add(kernel, [part])
+            self._calibrate(samples)
+
+    def _calibrate(self, samples: Samples) -> None:
+        samples.calibrations += [self._calibration.run() for _ in range(_CALIBRATIONS)]
 
 
-def _floor(times: list[float]) -> float:
-    return float(np.percentile(times, FLOOR))
+def _floor(calls: Sequence[Sequence[float]]) -> float:
+    """The floors of the pieces, added up."""
+    return float(np.percentile(np.array(calls), FLOOR, axis=0).sum())
 
 
-def _timed(call: Callable[[], None]) -> float:
+def _timed(call: Callable[[], None]) -> Sequence[float]:
     start = time.thread_time_ns()
     call()
-    return 1e-6 * (time.thread_time_ns() - start)
+    return (1e-6 * (time.thread_time_ns() - start),)

@@ -17,26 +17,31 @@ class StepOverhead:
     def __init__(self, avatar: Avatar) -> None:
         self._avatar = avatar
         self._sound = babble(4, seed=1).reshape(-1, FRAME_SAMPLES)
-        self._inside = self._frame = 0
+        self._frame = 0
+        self._borders: list[int] = []
         for owner, name in ((avatar._speech, "hear"), (avatar._speech, "motion"), (avatar._painter, "draw")):
-            setattr(owner, name, self._timed(getattr(owner, name)))
+            setattr(owner, name, self._bordered(getattr(owner, name)))
 
-    def step(self, extra: Callable[[str], None] | None = None) -> tuple[float, float]:
-        """One step: its processor milliseconds outside the stages, and all of them. extra: see `measure.Extra`."""
-        self._inside = 0
-        start = time.thread_time_ns()
+    def step(self) -> tuple[float, float]:
+        """One step: its processor milliseconds outside the stages, and all of them."""
+        outside = self.stretches()
+        return sum(outside), 1e-6 * (self._borders[-1] - self._borders[0])
+
+    def stretches(self, extra: Callable[[str], None] | None = None) -> list[float]:
+        """One step: processor milliseconds of what is before, between and after its stages. extra: `measure.Extra`."""
+        self._borders = [time.thread_time_ns()]
         self._avatar.step(self._sound[self._frame % len(self._sound)])
         if extra is not None:
             extra("overhead")
-        whole = time.thread_time_ns() - start
+        self._borders.append(time.thread_time_ns())
         self._frame += 1
-        return 1e-6 * (whole - self._inside), 1e-6 * whole
+        return [1e-6 * (end - start) for start, end in zip(self._borders[::2], self._borders[1::2], strict=True)]
 
-    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any) -> Any:
-            start = time.thread_time_ns()
+    def _bordered(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def bordered(*arguments: Any) -> Any:
+            self._borders.append(time.thread_time_ns())
             result = call(*arguments)
-            self._inside += time.thread_time_ns() - start
+            self._borders.append(time.thread_time_ns())
             return result
 
-        return timed
+        return bordered

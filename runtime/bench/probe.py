@@ -15,6 +15,7 @@ from ..drawing import Painter
 from ..graphs import Float
 from ..manifest import FRAME_SAMPLES, SAMPLE_RATE
 from ..model import Model
+from ..motion import Motion
 from ..speech import Heard
 
 KERNELS = ("skin", "mouth", "project", "sort", "blend")
@@ -56,7 +57,8 @@ class Probe:
         manifest = model.manifest
         width, height = size or (manifest.width, manifest.height)
         self._model, self._background = model, manifest.background
-        self._painter = Painter(Renderer(model.scene, threads=1, isa=isa), manifest, model.cues, (width, height))
+        self._renderer = Renderer(model.scene, threads=1, isa=isa)
+        self._painter = Painter(self._renderer, manifest, model.cues, (width, height))
         self._network = model.motion_network()
         self._speech = None if manifest.audio is None else model.speech(self._network)
         self._sound = babble(8).reshape(-1, FRAME_SAMPLES)
@@ -64,6 +66,7 @@ class Probe:
         self._out = np.empty((height, width, 3), np.uint8)
         self._heard: deque[Heard] = deque(maxlen=16)
         self._motion = self._network.rest
+        self._still: Motion | None = None
         self._encoded = self._drawn = 0
         self._extra = extra or (lambda stage: None)
 
@@ -99,6 +102,18 @@ class Probe:
         self._painter.draw(self._row, self._motion, None, self._background, self._out)
         self._drawn += 1
         self._extra("draw")
+
+    def redraw(self) -> list[float]:
+        """The newest picture once more; processor milliseconds of its pieces, the last being all beside the kernels."""
+        if self._still is None:
+            self._renderer.record_laps()
+            self._still = self._motion.copy()
+        start = _now()
+        self._painter.draw(self._model.cues.at(self._drawn - 1), self._still, None, self._background, self._out)
+        self._extra("draw")
+        whole = _now() - start
+        laps = self._renderer.laps
+        return [*laps, whole - sum(laps)]
 
     @property
     def kernels(self) -> tuple[float, ...]:

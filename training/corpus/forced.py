@@ -7,7 +7,8 @@ that is near enough, and what fits badly is told by its score.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +25,9 @@ _FRAME = 0.01
 # A boundary lies between the middles of two windows of 25.6 ms, the first of which begins with the sound. (Measured on
 # voices whose times are known: docs/log.md.)
 _MIDDLE = 0.0078
-# The classes that English lacks.
-_ENGLISH = {"UE": "UW", "OE": "ER", "DX": "R", "X": "HH"}
-_PHONE = {name: _ENGLISH.get(name, name) for name in (*VOWELS, *CONSONANTS)}
+_PHONE = {name: name for name in (*VOWELS, *CONSONANTS)} | {"UE": "UW", "OE": "ER", "DX": "R", "X": "HH"}
+# What may be most like another language's sound of a class; what is meant by the class there is found word by word.
+_FOREIGN = {"EH": ("EH", "EY"), "AO": ("AO", "OW"), "AA": ("AA", "AE"), "X": ("HH", "R"), "DX": ("R", "D")}
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class Phone:
 class Aligner:
     """A loaded acoustic model; not for several threads at once.
 
+    foreign: the words are not English.
+
     Raises:
         MissingProgramError: pocketsphinx is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, foreign: bool = False) -> None:
         try:
             import pocketsphinx
         except ImportError as error:
@@ -60,6 +63,7 @@ class Aligner:
         self._decoder = pocketsphinx.Decoder(
             lm=None, loglevel="FATAL", silprob=1e-4, fillprob=1e-20, bestpath=False, **beams
         )
+        self._choices = _FOREIGN if foreign else {}
         self._classes: dict[str, tuple[str, ...]] = {}
 
     def align(self, samples: npt.NDArray[np.int16], words: Sequence[Word]) -> list[Phone]:
@@ -89,12 +93,20 @@ class Aligner:
     def _name(self, word: Word) -> str:
         """The word's name in the decoder's dictionary, into which it is put when it is new."""
         name = "w" + hashlib.sha256(repr(word).encode()).hexdigest()[:16]
-        for number, classes in enumerate(word, start=1):
-            variant = name if number == 1 else f"{name}({number})"
-            if variant not in self._classes:
-                self._decoder.add_word(variant, " ".join(_PHONE[symbol] for symbol in classes), False)
+        if name not in self._classes:
+            for number, (classes, phones) in enumerate(self._pronunciations(word), start=1):
+                variant = name if number == 1 else f"{name}({number})"
+                self._decoder.add_word(variant, " ".join(phones), False)
                 self._classes[variant] = classes
         return name
+
+    def _pronunciations(self, word: Word) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+        """Classes, and the model's phones that they may be; a class is the same phone all through a word."""
+        for classes in word:
+            chosen = [name for name in self._choices if name in classes]
+            for phones in itertools.product(*(self._choices[name] for name in chosen)):
+                table = {**_PHONE, **dict(zip(chosen, phones, strict=True))}
+                yield classes, [table[name] for name in classes]
 
     def _phones(self, alignment: Any) -> list[Phone]:
         phones: list[Phone] = []

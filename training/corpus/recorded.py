@@ -26,7 +26,7 @@ from .phonemes import SILENCE, STOPS, VOWELS, Segment
 from .speech import SAMPLE_RATE, Utterance
 from .transcripts import transcripts, words_of
 
-ALIGNMENT_VERSION = 1  # raise it when the same recordings would get other times
+ALIGNMENT_VERSION = 3  # raise it when the same recordings would get other times
 
 SPEAKERS = {
     "en_US_f_Allison": "en",
@@ -43,11 +43,13 @@ TEXTS = Path("/usr/share/doc")
 _PAUSE = 0.2  # silences from here on part phrases, s
 _LONGEST = 6.0  # phrases are joined up to here, s
 _SHORT = 0.08  # silences below are no pauses but closures, s
+_HUSH, _HUSHED = 0.13, 35.0  # what is quieter than vowels by so many dB for so long (s) is a pause
+_CLOSURE, _EDGE = 0.06, 0.03  # s
 # What a phrase must not exceed to be believed; docs/log.md has the distributions that they were drawn from.
 _WORST_PHRASE, _WORST_WORD = -1.4, -3.5  # how well phones fit, in deviations from what is usual for their class
 _HASTY, _MOST_HASTY = 0.035, 0.3  # phones of the shortest length that the model knows, and the share of them
 _LONG_VOWEL, _LONG_CONSONANT = 0.6, 0.4  # s
-_QUIET, _FAINT = 20.0, 20.0  # dB below the vowels' level: pauses must be, vowels must not
+_QUIET, _FAINT = 15.0, 20.0  # dB below the vowels' level: pauses must be, vowels must not
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _timed_prompts(speaker: str, cache: Path | None) -> tuple[dict[str, _Timed],
     if kept is not None and kept.exists():
         return _read(kept)
     texts = transcripts(_text_file(speaker))
-    aligner = Aligner()
+    aligner = Aligner(foreign=language != "en")
     timed, failed = {}, []
     for path in files:
         name = str(path.relative_to(folder).with_suffix(""))
@@ -168,11 +170,51 @@ def _timed_prompts(speaker: str, cache: Path | None) -> tuple[dict[str, _Timed],
         except SpeechError:
             failed.append(name)
             continue
-        phones = _shut_closures(phones, len(samples) / SAMPLE_RATE)
-        timed[name] = _Timed(tuple(phones), tuple(_level(samples, phone) for phone in phones))
+        timed[name] = _heard(phones, samples)
     if kept is not None:
         _write(kept, timed, failed)
     return timed, tuple(failed)
+
+
+def _heard(phones: list[Phone], samples: npt.NDArray[np.int16]) -> _Timed:
+    """Aligned phones with the pauses that can be heard, and no others."""
+    phones = _shut_closures(phones, len(samples) / SAMPLE_RATE)
+    loud = _loudness(_Timed(tuple(phones), tuple(_level(samples, phone) for phone in phones)))
+    for start, end in _hushes(samples, loud - _HUSHED):
+        phones = _part_words(phones, start, end)
+    phones = _shut_closures(phones, len(samples) / SAMPLE_RATE)
+    return _Timed(tuple(phones), tuple(_level(samples, phone) for phone in phones))
+
+
+def _hushes(samples: npt.NDArray[np.int16], below: float) -> list[tuple[float, float]]:
+    """Spans of at least `_HUSH` seconds in which the level stays below, dB of full scale."""
+    hop = SAMPLE_RATE // 100
+    frames = samples[: len(samples) // hop * hop].reshape(-1, hop).astype(np.float64) / 32768
+    quiet = np.concatenate([[False], 10 * np.log10((frames**2).mean(axis=1) + 1e-10) < below, [False]])
+    starts, ends = np.flatnonzero(~quiet[:-1] & quiet[1:]), np.flatnonzero(quiet[:-1] & ~quiet[1:])
+    return [(start / 100, end / 100) for start, end in zip(starts, ends, strict=True) if end - start >= 100 * _HUSH]
+
+
+def _part_words(phones: list[Phone], start: float, end: float) -> list[Phone]:
+    """With silence from start to end where words meet there, as an aligner may stretch their edges over a pause.
+
+    A stop beside it keeps its closure.
+    """
+    parted: list[Phone] = []
+    for index, phone in enumerate(phones):
+        first, last = phone.start, phone.end
+        if phone.word is not None:
+            closure = _CLOSURE if phone.phoneme in STOPS else 0.0
+            opens = index == 0 or phones[index - 1].word != phone.word
+            closes = index == len(phones) - 1 or phones[index + 1].word != phone.word
+            if opens and start < first + _EDGE and first < end < last - _EDGE:
+                first = max(first, end - closure)
+            if closes and end > last - _EDGE and first + _EDGE < start < last:
+                last = min(last, start + closure)
+        parted.append(Phone(SILENCE, phone.start, first, None, 0.0))
+        parted.append(replace(phone, start=first, end=last))
+        parted.append(Phone(SILENCE, last, phone.end, None, 0.0))
+    return _joined_silences([phone for phone in parted if phone.end > phone.start])
 
 
 def _shut_closures(phones: list[Phone], end: float) -> list[Phone]:

@@ -33,7 +33,10 @@ _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice: synthesizer `espeak` (name = voice file and variant), `flite` or `festival`, and its text's language."""
+    """A voice: synthesizer `espeak` (name = voice file and variant), `flite` or `festival`, and its text's language.
+
+    The synthesizer `recorded` cannot speak texts: its name is a speaker of `recorded`.
+    """
 
     synthesizer: str
     name: str
@@ -82,6 +85,8 @@ def synthesize(voice: Voice, text: str, prosody: Prosody | None = None, seed: in
         return _flite(voice, text, prosody)
     if voice.synthesizer == "festival":
         return _festival(voice, text, prosody)
+    if voice.synthesizer == "recorded":
+        raise SpeechError(f"{voice.name!r} says only what was recorded; draw_phrase and recorded_speech give it")
     raise SpeechError(f"unknown synthesizer {voice.synthesizer!r}; use 'espeak', 'flite' or 'festival'")
 
 

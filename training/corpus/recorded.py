@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
 
@@ -136,8 +137,6 @@ def _text_file(speaker: str) -> Path:
 
 def _decode(path: Path) -> npt.NDArray[np.int16]:
     """16 kHz samples of a G.722 file."""
-    import av
-
     try:
         with av.open(str(path), format="g722") as container:
             parts = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
@@ -192,7 +191,8 @@ def _hushes(samples: npt.NDArray[np.int16], below: float) -> list[tuple[float, f
     frames = samples[: len(samples) // hop * hop].reshape(-1, hop).astype(np.float64) / 32768
     quiet = np.concatenate([[False], 10 * np.log10((frames**2).mean(axis=1) + 1e-10) < below, [False]])
     starts, ends = np.flatnonzero(~quiet[:-1] & quiet[1:]), np.flatnonzero(quiet[:-1] & ~quiet[1:])
-    return [(start / 100, end / 100) for start, end in zip(starts, ends, strict=True) if end - start >= 100 * _HUSH]
+    spans = zip(starts.tolist(), ends.tolist(), strict=True)
+    return [(start / 100, end / 100) for start, end in spans if end - start >= 100 * _HUSH]
 
 
 def _part_words(phones: list[Phone], start: float, end: float) -> list[Phone]:

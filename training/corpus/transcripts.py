@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import re
 import shutil
 import subprocess
@@ -26,8 +27,6 @@ def transcripts(path: Path) -> dict[str, str]:
     Raises:
         SpeechError: the file cannot be read.
     """
-    import gzip
-
     try:
         lines = gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines()
     except (OSError, EOFError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ valence v and arousal a again, and any other mixture has a place on the plane to
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -72,6 +72,8 @@ class Emotion:
 
     shares: Mapping[str, float]
     intensity: float
+    placed: bool = False
+    """Whether it is a place of the plane: then any classes around it will do."""
 
     def __init__(
         self, what: str | Mapping[str, float], intensity: float | None = None, *, level: int | None = None
@@ -90,6 +92,7 @@ class Emotion:
         shares = {name: share / (1 - neutral) for name, share in shares.items()} if neutral < 1 else {NEUTRAL: 1.0}
         object.__setattr__(self, "shares", MappingProxyType(shares))
         object.__setattr__(self, "intensity", strength)
+        object.__setattr__(self, "placed", False)
 
     @classmethod
     def at(cls, valence: float, arousal: float) -> Emotion:
@@ -101,8 +104,9 @@ class Emotion:
         radius = math.hypot(v, a)
         if radius < 1e-9:
             return cls(NEUTRAL)
-        first, second, x, y = _between(v, a)
-        return cls({first: x / (x + y), second: y / (x + y)}, min(radius, 1.0))
+        found = cls(_neighbours(v, a), min(radius, 1.0))
+        object.__setattr__(found, "placed", True)
+        return found
 
     @property
     def valence(self) -> float:
@@ -164,11 +168,15 @@ def is_timeline(value: Any) -> bool:
 def probabilities(emotion: Emotion, names: Sequence[str]) -> Float:
     """`[C]` over the classes `names` of a network, adding up to 1. Calm is neutral to it.
 
-    Raises ControlError for a class that the network has not learned.
+    A place of the plane is made of the classes that the network knows. Raises ControlError for a class that was named
+    and that it has not learned.
     """
     out = np.zeros(len(names), np.float32)
     rest = 1.0
-    for name, share in emotion.shares.items():
+    shares = emotion.shares
+    if emotion.placed and not {*shares} <= {*names, NEUTRAL, CALM}:
+        shares = _neighbours(*_place(emotion), {*names, CALM})
+    for name, share in shares.items():
         if name in (NEUTRAL, CALM):
             continue
         if name not in names:
@@ -225,11 +233,17 @@ def _direction(name: str) -> tuple[float, float]:
     return math.cos(angle), math.sin(angle)
 
 
-def _between(v: float, a: float) -> tuple[str, str, float, float]:
+def _neighbours(v: float, a: float, known: Collection[str] = frozenset(_DEGREES)) -> dict[str, float]:
+    """Shares of the two known classes around a place that is not the centre."""
+    first, second, x, y = _between(v, a, known)
+    return {first: x / (x + y), second: y / (x + y)}
+
+
+def _between(v: float, a: float, known: Collection[str] = frozenset(_DEGREES)) -> tuple[str, str, float, float]:
     """The two neighbouring classes of a direction, and its coordinates in theirs: (v, a) = x·first + y·second."""
     angle = math.degrees(math.atan2(a, v)) % 360
-    names = list(_DEGREES)
-    at = sum(degrees <= angle for degrees in _DEGREES.values()) - 1  # -1: between the last and the first
+    names = [name for name in _DEGREES if name in known]
+    at = sum(_DEGREES[name] <= angle for name in names) - 1  # -1: between the last and the first
     first, second = names[at], names[(at + 1) % len(names)]
     (fv, fa), (sv, sa) = _direction(first), _direction(second)
     cross = fv * sa - fa * sv

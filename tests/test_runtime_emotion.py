@@ -44,6 +44,18 @@ def test_the_plane_is_continuous() -> None:
     assert np.abs(np.diff(found, axis=0)).max() < 0.03
 
 
+def test_the_plane_goes_around_a_class_that_an_avatar_has_not_learned(avatar: Avatar) -> None:
+    place = Emotion.at(valence=-0.99, arousal=-0.1)  # contempt
+    assert "contempt" in place.shares and place.placed
+    found = dict(zip(EMOTIONS, probabilities(place, EMOTIONS), strict=True))
+    assert found["disgust"] > 0.3 and found["sad"] > 0.1 and sum(found.values()) == pytest.approx(1)
+    assert 1 - found["neutral"] == pytest.approx(place.intensity)
+    avatar.emotion = place
+    with pytest.raises(ControlError, match="has not learned 'contempt'"):
+        avatar.emotion = "contempt"
+    assert avatar.emotion is place
+
+
 def test_names_aliases_levels_and_mixtures() -> None:
     for alias, name in {"Anger": "angry", "surprised": "surprise", "disgusted": "disgust", "sadness": "sad"}.items():
         assert Emotion(alias).name == name

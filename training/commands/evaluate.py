@@ -11,7 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ..metrics.clips import Clip, open_clip
-from ..metrics.control import measure_control
+from ..metrics.control import Judges, measure_control
+from ..metrics.control_page import control_page, control_table
 from ..metrics.errors import MetricError
 from ..metrics.evaluate import SETTINGS, Entry, evaluate, summarise, write_report
 from ..metrics.judge import Case, Value
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     control.add_argument("--speech", type=Path, help="what it says meanwhile: at least 4 s")
     control.add_argument("--judge-python", type=Path, help="the Python of an environment with mediapipe")
     control.add_argument("--face-landmarker", type=Path, metavar="FILE", help="face_landmarker.task")
+    control.add_argument("--fer-python", type=Path, help="the Python of an environment with fer (docs/controls.md)")
     judges = parser.add_argument_group("judges that you bring")
     judges.add_argument("--lpips-weights", type=Path, nargs="+", default=[], metavar="FILE", help="see docs/metrics.md")
     judges.add_argument("--lpips-net", choices=NETWORKS, default="alex")
@@ -95,8 +97,8 @@ def run(options: argparse.Namespace) -> int:
 def _control(options: argparse.Namespace) -> int:
     if options.speech is None:
         raise MetricError("--control needs --speech, the sound that is spoken meanwhile")
-    judge = (options.judge_python, options.face_landmarker)
-    if (judge[0] is None) != (judge[1] is None):
+    judges = Judges(options.judge_python, options.face_landmarker, options.fer_python)
+    if (judges.landmarker is None) != (judges.task is None):
         raise MetricError("--judge-python and --face-landmarker go together: pass both, or none")
     options.output.mkdir(parents=True, exist_ok=True)
     with tqdm(total=None, unit=" classes", file=sys.stderr) as bar:
@@ -105,12 +107,13 @@ def _control(options: argparse.Namespace) -> int:
             bar.set_description_str(what)
             bar.update()
 
-        report = measure_control(options.control, options.speech, None if judge[0] is None else judge, show)
+        report = measure_control(options.control, options.speech, judges, show)
     report.save(options.output / "control.json")
-    table = report.table()
+    table = control_table(report)
     (options.output / "control.txt").write_text(table + "\n")
+    (options.output / "control.html").write_text(control_page(report, f"Emotion control of {options.control.name}"))
     print(table)
-    print(f"{options.output}: control.json, control.txt")
+    print(f"{options.output}: control.json, control.txt, control.html")
     return 0
 
 

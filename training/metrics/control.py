@@ -3,60 +3,93 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import tempfile
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...plugins import skin
 from ...runtime import Emotion, Model
-from ...runtime.acting import Acting
 from ...runtime.emotion import NEUTRAL
-from ...runtime.manifest import SAMPLE_RATE
-from ...runtime.sound import Sound
+from ..head import HeadModel
+from ..synth.landmarks import landmark_vertices
+from .closures import closure_shifts
+from .control_stage import SHORTEST, Stage, Take, still_vertices
 from .errors import MetricError
+from .landmarks import INNER_PAIRS
+from .outside import FER_CLASSES, Faces, ask_face_landmarker, ask_fer
+
+__all__ = ["EXPECTED", "ControlReport", "Judges", "face_regions", "lateness", "measure_control"]
 
 Floats = NDArray[np.float64]
+Progress = Callable[[str], None]
+
+
+def _both(*names: str) -> dict[str, int]:
+    return {f"{name}{side}": 1 for name in names for side in ("Left", "Right")}
+
 
 EXPECTED: Mapping[str, Mapping[str, int]] = {
-    "angry": {"browDownLeft": 1, "browDownRight": 1},
-    "disgust": {"browDownLeft": 1, "browDownRight": 1, "eyeSquintLeft": 1, "eyeSquintRight": 1},
-    "fear": {"browInnerUp": 1, "eyeSquintLeft": -1, "eyeSquintRight": -1},
-    "happy": {"mouthSmileLeft": 1, "mouthSmileRight": 1},
-    "sad": {"browInnerUp": 1, "mouthFrownLeft": 1, "mouthFrownRight": 1},
-    "surprise": {"browInnerUp": 1, "browOuterUpLeft": 1, "browOuterUpRight": 1},
+    "angry": _both("browDown"),
+    "disgust": _both("browDown", "eyeSquint"),
+    "fear": {"browInnerUp": 1, **_both("eyeWide", "mouthStretch")},
+    "happy": _both("mouthSmile"),
+    "sad": {"browInnerUp": 1, **_both("mouthFrown")},
+    "surprise": {"browInnerUp": 1, **_both("browOuterUp", "eyeWide")},
     "contempt": {"mouthSmileRight": 1},
 }
-"""Signs of the change from neutral that a class must show, by ARKit's names (the avatar's own sides)."""
+"""Signs of the change from neutral that a class must show, by ARKit's names (the avatar's own sides): EMFACS.
 
-_LEVELS = (1, 2, 3)
-_FRAMES = 80  # of the speech
-_SIDE = 256  # pixels of a picture that is judged
-_SHOWN = (30, 55, 75)  # frames whose pictures are judged
-_WARM = 5  # frames before transitions and smoothing have settled
-_PLANE = 24  # places that valence and arousal are recovered from
+Fear is 1+2+4+5+20: lids go up and the mouth wide, while nothing is asked of the squint of AU 7. MediaPipe gives no
+noseSneer worth reading, so disgust is judged by what goes with it.
+"""
+
+LEVELS = (1, 2, 3)
+_FRAMES = 360  # of the speech
+_EVERY = 20  # frames between two pictures that are judged
+_PLANE = 48  # places that valence and arousal are recovered from
+MOVES = 0.25  # mm: a region that moves by less at level 3 is not one that the class moves
+_ANNY = Path(__file__).parents[1] / "assets" / "anny_head.npz"
+_OURS = "the expression itself"
+LANDMARKER, FER = "FaceLandmarker", "fer"
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What is judged from outside, each in a Python of its own; None is left out, and the report says so.
+
+    landmarker: of an environment with mediapipe, with `task`, its face_landmarker.task. fer: of one with fer.
+    """
+
+    landmarker: Path | None = None
+    task: Path | None = None
+    fer: Path | None = None
 
 
 @dataclass(frozen=True)
 class ControlReport:
-    """displacement: class → level → region → mean mm from neutral. monotone: class → rises with the level in every
-    region that moves. signs: judge → class → blendshape → change at level 3. lateness: class → ms that the lips are
-    later than the neutral ones. plane: correlation of asked and read valence and arousal. recognised: share of frames
-    at level 3 that our own reading of the expression names rightly. why: what was not measured, with the reason.
+    """displacement: class → level → region → mean mm from neutral; of `static`, which must stay, the largest.
+    falling: class → regions that the class moves and that do not rise with the level. signs: judge → class →
+    blendshape → change at level 3. ranked: class that was asked for → class of fer → frames in which fer ranks it
+    first. likely: the same → mean probability. shifts: class → ms by which each lip closure comes later than in the
+    neutral speech. lateness: class → ms that the jaw as a whole is late. plane: correlation of asked and read valence
+    and arousal. recognised: share of frames at level 3 that our own reading of the expression names rightly. pictures:
+    class → uint8 [3, H, W, 3], a moment at levels 1, 2, 3. why: what was not measured, with the reason.
     """
 
     displacement: dict[str, dict[int, dict[str, float]]]
-    monotone: dict[str, bool]
+    falling: dict[str, list[str]]
     signs: dict[str, dict[str, dict[str, float]]]
+    ranked: dict[str, dict[str, int]]
+    likely: dict[str, dict[str, float]]
+    shifts: dict[str, list[float]]
     lateness: dict[str, float]
     plane: dict[str, float]
     recognised: float
+    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
 
     def wrong_signs(self, judge: str) -> list[str]:
@@ -68,123 +101,73 @@ class ControlReport:
             if changes[shape] * sign <= 0
         ]
 
-    def table(self) -> str:
-        """The report as lines of text."""
-        lines = [f"{'class':<10}{'mm at level 1':>14}{'2':>7}{'3':>7}{'static':>8}{'rises':>7}{'late ms':>9}"]
-        for name, levels in self.displacement.items():
-            face = "".join(f"{levels[level]['face']:>{14 if level == 1 else 7}.2f}" for level in _LEVELS)
-            rises = "yes" if self.monotone[name] else "no"
-            lines.append(f"{name:<10}{face}{levels[3]['static']:>8.3f}{rises:>7}{self.lateness[name]:>9.1f}")
-        for judge in self.signs:
-            wrong = self.wrong_signs(judge)
-            lines.append(f"signs by {judge}: {'all right' if not wrong else 'wrong: ' + ', '.join(wrong)}")
-        lines.append(f"valence r = {self.plane['valence']:.3f}, arousal r = {self.plane['arousal']:.3f}")
-        lines.append(f"our own reading recognises {100 * self.recognised:.0f}% at level 3")
-        return "\n".join(lines + [f"{name}: not measured: {reason}" for name, reason in self.why.items()])
+    def not_first(self) -> list[str]:
+        """Classes that fer knows but ranks first no more often than some other, when they are asked for."""
+        return [
+            name
+            for name, counts in self.ranked.items()
+            if name in FER_CLASSES
+            and counts.get(name, 0) <= max((n for other, n in counts.items() if other != name), default=0)
+        ]
+
+    def worst_shift(self, name: str) -> float:
+        """The largest shift of a class's closures in ms, either way; NaN without a closure that both have."""
+        kept = [abs(shift) for shift in self.shifts.get(name, []) if not math.isnan(shift)]
+        return max(kept, default=float("nan"))
 
     def save(self, path: Path) -> None:
-        """Writes JSON."""
+        """Writes JSON; NaN becomes null, and pictures are left out."""
         content = asdict(self) | {"expected": {name: dict(signs) for name, signs in EXPECTED.items()}}
+        del content["pictures"]
+        content["shifts"] = {
+            name: [None if math.isnan(shift) else round(shift, 2) for shift in shifts]
+            for name, shifts in self.shifts.items()
+        }
         path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-@dataclass(frozen=True, eq=False)
-class Take:
-    """One rendering of the speech: expression [T, E], jaw [T, 3], pictures [N, H, W, 3]."""
-
-    expression: Floats
-    jaw: Floats
-    pictures: NDArray[np.uint8]
-
-
-class Stage:
-    """Speaks the same sound again and again, encoded once, and draws only the frames that are looked at."""
-
-    def __init__(self, model: Model, speech: Path, pictures: bool) -> None:
-        """Raises AudioError, and MetricError for speech that is too short."""
-        manifest = model.manifest
-        self._network = model.motion_network()
-        self._speech = model.speech(self._network)
-        self._acting = Acting(model, self._network)
-        self._acting.resting.settings = None
-        self._delay = manifest.lookahead_frames
-        sound = self._speech.listen(Sound.open(speech, SAMPLE_RATE, True))
-        self._heard = list(islice(sound, _FRAMES + self._delay))
-        if len(self._heard) < _FRAMES + self._delay:
-            raise MetricError(f"{speech} is too short: control is measured on {_FRAMES / 25:g} s of speech")
-        self._painter = model.painter(_SIDE, _SIDE) if pictures else None
-
-    def take(self, emotion: Emotion) -> Take:
-        """The speech with an emotion that holds from its first frame."""
-        self._speech.reset()
-        self._acting.feeling.wish = emotion
-        self._acting.reset()
-        expression, jaw, pictures = [], [], []
-        for number, heard in enumerate(self._heard):
-            self._speech.take(heard)
-            index = number - self._delay
-            scene = self._acting.prepare(index, True, index < 0)
-            motion = self._acting.finish(scene, self._speech.motion(scene.aus))
-            if index >= _WARM:
-                expression.append(motion.expression)
-                jaw.append(motion.jaw)
-            if self._painter is not None and index in _SHOWN:
-                self._painter.wear(motion, self._acting.report(scene, motion).probabilities)
-                pictures.append(self._painter.draw(scene.row, motion, None, (1.0, 1.0, 1.0), None, scene.stance))
-        return Take(np.array(expression, np.float64), np.array(jaw, np.float64), np.array(pictures, np.uint8))
-
-
 def measure_control(
-    bundle: Path,
-    speech: Path,
-    judge: tuple[Path, Path] | None = None,
-    progress: Callable[[str], None] = lambda what: None,
+    bundle: Path, speech: Path, judges: Judges | None = None, progress: Progress = lambda what: None
 ) -> ControlReport:
     """Renders a speech with every class and level and measures it against the neutral one.
 
-    judge: the Python of an environment with mediapipe, and face_landmarker.task. Raises MetricError for a bundle that
-    cannot be steered, and EmotagError as the runtime does.
+    Raises MetricError for a bundle that cannot be steered, JudgeError for a judge that was named and cannot work, and
+    EmotagError as the runtime does.
     """
+    judges = judges or Judges()
     model = Model.load(bundle)
     spec = model.manifest.motion
     if not spec.steerable:
         raise MetricError(f"{bundle}: its motion network cannot be steered by an emotion: nothing to measure")
-    stage = Stage(model, speech, pictures=judge is not None)
-    classes = [name for name in spec.emotions if name != NEUTRAL]
-    neutral = stage.take(Emotion(NEUTRAL))
+    stage = Stage(model, speech, _FRAMES)
+    judged = range(_EVERY, stage.frames, _EVERY)
+    moment = judged[len(judged) // 4 : len(judged) // 4 + 1]
+    neutral = stage.take(Emotion(NEUTRAL), judged)
     takes: dict[str, dict[int, Take]] = {}
-    for name in classes:
+    for name in (name for name in spec.emotions if name != NEUTRAL):
         progress(name)
-        takes[name] = {level: stage.take(Emotion(name, level=level)) for level in _LEVELS}
-    regions = face_regions(model)
-    displacement = {
-        name: {level: _displacement(model, take, neutral, regions) for level, take in levels.items()}
-        for name, levels in takes.items()
-    }
-    names, why = model.manifest.expression_names, {}
-    signs = {}
-    if set(EXPECTED["happy"]) <= set(names):
-        signs["the expression itself"] = {
-            name: _changes(levels[3].expression, neutral.expression, names) for name, levels in takes.items()
-        }
-    else:
-        why["signs of the expression"] = "the head has no ARKit names"
-    if judge is None:
-        why["signs by FaceLandmarker"] = "pass --judge-python and --face-landmarker"
-    else:
-        progress("FaceLandmarker")
-        last = {name: levels[3].pictures for name, levels in takes.items()}
-        signs["FaceLandmarker"] = _landmarker(*judge, {NEUTRAL: neutral.pictures, **last})
-    why["fer"] = "no adapter for this classifier yet"
+        shown = {1: moment, 2: moment, 3: judged}
+        takes[name] = {level: stage.take(Emotion(name, level=level), shown[level]) for level in LEVELS}
+    last = {name: levels[3] for name, levels in takes.items()}
+    displacement = _displacements(model, takes, neutral)
+    why: dict[str, str] = {}
+    signs, faces = _signs(model, last, neutral, judges, progress, why)
+    progress("closures")
+    shifts = _shifts(model, last, neutral, why)
     progress("plane")
+    place = judged.index(moment[0])
     return ControlReport(
-        displacement,
-        {name: _rises(levels) for name, levels in displacement.items()},
-        signs,
-        {name: lateness(levels[3].jaw[:, 0], neutral.jaw[:, 0]) for name, levels in takes.items()},
-        _plane(stage),
-        _recognised(takes, neutral),
-        why,
+        displacement=displacement,
+        falling={name: _falling(levels) for name, levels in displacement.items()},
+        signs=signs,
+        ranked={name: dict(Counter(max(face, key=face.__getitem__) for face in seen)) for name, seen in faces.items()},
+        likely={name: _means(seen) for name, seen in faces.items()},
+        shifts=shifts,
+        lateness={name: lateness(take.jaw[:, 0], neutral.jaw[:, 0]) for name, take in last.items()},
+        plane=_plane(stage),
+        recognised=_recognised(last, neutral),
+        pictures={name: _moments(levels, place) for name, levels in takes.items()},
+        why=why,
     )
 
 
@@ -219,26 +202,54 @@ def lateness(track: Floats, reference: Floats) -> float:
     return float(40 * (lags[best] + (0.5 * (left - right) / bend if bend else 0.0)))
 
 
-def _displacement(model: Model, take: Take, neutral: Take, regions: Mapping[str, Any]) -> dict[str, float]:
-    """Mean distance in mm of a region's vertices from where the neutral speech has them; the largest for static."""
-    rows = range(0, len(take.jaw), 10)
-    moved = np.stack([_vertices(model, take, row) - _vertices(model, neutral, row) for row in rows])
-    distance = 1000 * np.linalg.norm(moved, axis=-1)
-    found = {name: float(distance[:, chosen].mean()) for name, chosen in regions.items() if chosen.any()}
-    if regions["static"].any():
-        found["static"] = float(distance[:, regions["static"]].max())
-    return found
+def _displacements(
+    model: Model, takes: Mapping[str, Mapping[int, Take]], neutral: Take
+) -> dict[str, dict[int, dict[str, float]]]:
+    rows, regions = range(0, len(neutral.jaw), 10), face_regions(model)
+    still = still_vertices(model, neutral, rows)
+
+    def of(take: Take) -> dict[str, float]:
+        distance = 1000 * np.linalg.norm(still_vertices(model, take, rows) - still, axis=-1)
+        found = {name: float(distance[:, chosen].mean()) for name, chosen in regions.items() if chosen.any()}
+        if "static" in found:
+            found["static"] = float(distance[:, regions["static"]].max())
+        return found
+
+    return {name: {level: of(take) for level, take in levels.items()} for name, levels in takes.items()}
 
 
-def _vertices(model: Model, take: Take, row: int) -> NDArray[np.float32]:
-    pose = np.zeros((5, 3), np.float32)
-    pose[2] = take.jaw[row]
-    return skin(model.scene.head, take.expression[row].astype(np.float32), pose, np.zeros(3, np.float32))
+def _falling(levels: Mapping[int, Mapping[str, float]]) -> list[str]:
+    moved = [region for region, value in levels[3].items() if region != "static" and value >= MOVES]
+    return [region for region in moved if not levels[1][region] < levels[2][region] < levels[3][region]]
 
 
-def _rises(levels: Mapping[int, Mapping[str, float]]) -> bool:
-    moving = [region for region, value in levels[3].items() if region != "static" and value > 0.1]
-    return all(levels[1][region] < levels[2][region] < levels[3][region] for region in moving)
+def _signs(
+    model: Model, last: Mapping[str, Take], neutral: Take, judges: Judges, progress: Progress, why: dict[str, str]
+) -> tuple[dict[str, dict[str, dict[str, float]]], Faces]:
+    """Changes of blendshapes by judge, and the faces that fer saw; fills `why`."""
+    names, faces = model.manifest.expression_names, Faces()
+    signs: dict[str, dict[str, dict[str, float]]] = {}
+    if set(EXPECTED["happy"]) <= set(names):
+        signs[_OURS] = {name: _changes(take.expression, neutral.expression, names) for name, take in last.items()}
+    else:
+        why[f"signs by {_OURS}"] = "the head has no ARKit names"
+    pictures = {NEUTRAL: neutral.pictures, **{name: take.pictures for name, take in last.items()}}
+    if judges.landmarker is None or judges.task is None:
+        why[f"signs by {LANDMARKER}"] = "pass --judge-python and --face-landmarker"
+    else:
+        progress(LANDMARKER)
+        seen = {
+            name: _means(faces) for name, faces in ask_face_landmarker(judges.landmarker, judges.task, pictures).items()
+        }
+        signs[LANDMARKER] = {
+            name: {shape: value - seen[NEUTRAL][shape] for shape, value in seen[name].items()} for name in last
+        }
+    if judges.fer is None:
+        why[f"ranking by {FER}"] = "pass --fer-python"
+    else:
+        progress(FER)
+        faces = ask_fer(judges.fer, pictures)
+    return signs, faces
 
 
 def _changes(found: Floats, neutral: Floats, names: Sequence[str]) -> dict[str, float]:
@@ -246,20 +257,37 @@ def _changes(found: Floats, neutral: Floats, names: Sequence[str]) -> dict[str, 
     return {name: float(value) for name, value in zip(names, change, strict=True)}
 
 
-def _recognised(takes: Mapping[str, Mapping[int, Take]], neutral: Take) -> float:
+def _means(faces: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([face[name] for face in faces])) for name in faces[0]}
+
+
+def _shifts(model: Model, last: Mapping[str, Take], neutral: Take, why: dict[str, str]) -> dict[str, list[float]]:
+    head = HeadModel.load(_ANNY)
+    if len(model.scene.head.template) != head.vertex_count:
+        why["closures"] = "the lips of this head are not known: it is not Anny's"
+        return {}
+    pairs = landmark_vertices(head)[np.array(INNER_PAIRS)]
+
+    def gap(take: Take) -> Floats:
+        points = still_vertices(model, take, range(len(take.jaw)))
+        lips: Floats = 1000 * (points[:, pairs[:, 0], 1] - points[:, pairs[:, 1], 1]).mean(axis=1)
+        return np.asarray(lips * np.sign(lips.mean()))  # whichever of the two is the upper lip
+
+    calm = gap(neutral)
+    return {name: closure_shifts(gap(take), calm) for name, take in last.items()}
+
+
+def _recognised(last: Mapping[str, Take], neutral: Take) -> float:
     """Share of the second half's frames at level 3 that lie nearest to the first half's mean of their class.
 
     A control of the measure, not of the face: it has seen this avatar.
     """
-    changes = {name: levels[3].expression - neutral.expression for name, levels in takes.items()}
+    changes = [take.expression - neutral.expression for take in last.values()]
     half = len(neutral.jaw) // 2
-    spread = np.sqrt(np.mean([change[:half].var(axis=0) for change in changes.values()], axis=0)) + 0.02
-    centres = np.stack([change[:half].mean(axis=0) / spread for change in changes.values()])
-    hits = []
-    for number, change in enumerate(changes.values()):
-        far = np.linalg.norm(change[half:, None] / spread - centres, axis=-1)
-        hits.append(far.argmin(axis=1) == number)
-    return float(np.mean(hits))
+    spread = np.sqrt(np.mean([change[:half].var(axis=0) for change in changes], axis=0)) + 0.02
+    centres = np.stack([change[:half].mean(axis=0) / spread for change in changes])
+    far = [np.linalg.norm(change[half:, None] / spread - centres, axis=-1) for change in changes]
+    return float(np.mean([distance.argmin(axis=1) == number for number, distance in enumerate(far)]))
 
 
 def _plane(stage: Stage) -> dict[str, float]:
@@ -267,7 +295,8 @@ def _plane(stage: Stage) -> dict[str, float]:
     rng = np.random.default_rng(0)
     radius, angle = np.sqrt(rng.uniform(0, 1, _PLANE)), rng.uniform(0, 2 * np.pi, _PLANE)
     asked = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    shown = np.stack([stage.take(Emotion.at(float(v), float(a))).expression.mean(axis=0) for v, a in asked])
+    wishes = [Emotion.at(float(v), float(a)) for v, a in asked]
+    shown = np.stack([stage.take(wish, frames=SHORTEST).expression.mean(axis=0) for wish in wishes])
     shown = (shown - shown.mean(axis=0)) * 10
     read = np.zeros_like(asked)
     for row in range(_PLANE):
@@ -279,26 +308,5 @@ def _plane(stage: Stage) -> dict[str, float]:
     return {"valence": valence, "arousal": arousal}
 
 
-def _landmarker(python: Path, task: Path, pictures: Mapping[str, NDArray[np.uint8]]) -> dict[str, dict[str, float]]:
-    """Change of every blendshape from neutral, of each class. Raises MetricError if the judge fails or sees no face."""
-    worker = Path(__file__).with_name("landmarker_worker.py")
-    with tempfile.TemporaryDirectory() as folder:
-        given, taken = Path(folder) / "pictures.npz", Path(folder) / "blendshapes.json"
-        arrays: dict[str, Any] = dict(pictures)
-        np.savez(given, **arrays)
-        try:
-            command = [str(python), str(worker), str(task), str(given), str(taken)]
-            subprocess.run(command, check=True, capture_output=True, timeout=600)
-            found = json.loads(taken.read_text())
-        except (OSError, subprocess.SubprocessError) as error:
-            reason = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace").strip()
-            raise MetricError(f"{python} could not run FaceLandmarker: {reason.splitlines()[-1:]}") from error
-    missing = [name for name, faces in found.items() if not faces]
-    if missing:
-        raise MetricError(f"FaceLandmarker found no face in the pictures of {missing[0]}: is a head in the picture?")
-    means = {name: {k: np.mean([face[k] for face in faces]) for k in faces[0]} for name, faces in found.items()}
-    return {
-        name: {shape: float(value - means[NEUTRAL][shape]) for shape, value in shapes.items()}
-        for name, shapes in means.items()
-        if name != NEUTRAL
-    }
+def _moments(levels: Mapping[int, Take], place: int) -> NDArray[np.uint8]:
+    return np.stack([levels[1].pictures[0], levels[2].pictures[0], levels[3].pictures[place]])

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from .frames import Shot
 from .judge import Value
 
-__all__ = ["Curve", "Section", "png", "render_page"]
+__all__ = ["STYLE", "Curve", "Section", "png", "render_page"]
 
 _WIDTH, _HEIGHT = 900, 150
 _COLOURS = ("#1f6feb", "#d29922")
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1f2328}
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1f2328}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse;width:100%}
 td,th{border-bottom:1px solid #d0d7de;padding:.25em .6em;text-align:left}td.n{text-align:right;font-variant-numeric:
 tabular-nums}td.why{color:#656d76}figure{margin:1em 0}img{width:32%;image-rendering:auto}figcaption{color:#656d76}
@@ -52,7 +52,7 @@ def render_page(title: str, sections: Sequence[Section], notes: Sequence[str] = 
     body = "".join(_section(section) for section in sections)
     listed = "".join(f"<p>{escape(note)}</p>" for note in notes)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
         f"<h1>{escape(title)}</h1>{listed}{body}</html>\n"
     )
 

@@ -23,7 +23,9 @@ from ..runtime.errors import EmotagError, ExportError, OutputError
 from ..runtime.manifest import ACTION_UNITS, FRAME_RATE, SAMPLE_RATE, SCHEMA, AudioSpec, MotionSpec, lookahead_frames
 from ..runtime.model import Model
 from ..training.checkpoint import Arrays, Checkpoint
+from ..training.emotional_residual import EmotionalResidual
 from . import parity
+from .appearance_graph import appearance_section, write_appearance
 from .engines import EngineOptions, write_engines
 from .engines.tracks import Heard
 from .graphs import Graph, Precision, graphs_of, write_graph
@@ -45,6 +47,7 @@ class ExportOptions:
     motion: Precision = "fp32"
     name: str | None = None
     engines: EngineOptions = EngineOptions()
+    appearance: bool = True  # the emotional residual of the Gaussians, where the checkpoint has one
     refuse: bool = True  # a bundle that misses a bound; only synthetic benchmark bundles are exempt
 
 
@@ -96,7 +99,13 @@ def _fill(
     report["speech"] = options.speech_name
     if options.engines.engine != "none":
         report["engines"] = made = _write_engines(checkpoint, graphs, folder, audio, motion, options, progress)
-        report["checks"] += made["parity"].pop("checks")
+        for precision, parity_of in made["parity"].items():
+            found = parity_of.pop("checks")  # only the precision that is shipped is bound to
+            report["checks"] += found if precision == options.engines.precision else []
+    residual = _residual(checkpoint, options)
+    if residual is not None:
+        progress("appearance.onnx")
+        report["checks"] += [check.to_dict() for check in write_appearance(residual, folder)]
     failed = [check for check in report["checks"] if not check["passed"]]
     if failed and options.refuse:
         listed = "; ".join(f"{c['name']} is {c['value']:.3g}, bound {c['bound']:.3g}" for c in failed)
@@ -129,9 +138,11 @@ def _write_engines(
     states = {graph.name: {n: v.numpy() for n, v in graph.module.initial_state().items()} for graph in graphs}
     tokens = parity.recorded_tokens(checkpoint) if audio is None else None
     writers = {graph.name: partial(write_graph, Graph(graph.name, graph.module, "fp32")) for graph in graphs}
-    return write_engines(
-        writers, folder, Heard(audio, motion, states, options.speech, tokens), options.engines, progress
-    )
+    calibration, name = options.engines.calibration, options.engines.calibration_name
+    if calibration is None:
+        calibration, name = options.speech, options.speech_name
+    heard = Heard(audio, motion, states, options.speech, calibration, name, tokens)
+    return write_engines(writers, folder, heard, options.engines, progress)
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -215,7 +226,7 @@ def build_manifest(
     """Content of manifest.json (docs/bundle.md), without its files."""
     info = checkpoint.info
     precision = {"motion": options.motion} | ({} if audio is None else {"audio": options.audio})
-    return {
+    content = {
         "schema": SCHEMA,
         "name": name,
         "checkpoint": {"kind": checkpoint.kind, **_source(checkpoint.source)},
@@ -233,6 +244,17 @@ def build_manifest(
         "consent": info.consent,
         "notes": list(info.notes),
     }
+    engines = options.engines
+    if engines.engine != "none":
+        calibration = engines.calibration_name or options.speech_name
+        content["engines"] = {"library": engines.engine, "precision": engines.precision, "calibration": calibration}
+    residual = _residual(checkpoint, options)
+    return content if residual is None else content | {"appearance": appearance_section(residual)}
+
+
+def _residual(checkpoint: Checkpoint, options: ExportOptions) -> EmotionalResidual | None:
+    """The emotional residual that the bundle gets."""
+    return checkpoint.appearance if options.appearance else None
 
 
 def avatar_tensors(checkpoint: Checkpoint, graphs: list[Graph]) -> Arrays:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..runtime.commands.guard import guarded
-from ..runtime.errors import CheckpointError
+from ..runtime.errors import CheckpointError, ExportError
 from ..training.checkpoint import Checkpoint, load_checkpoint
 from ..training.released import AUTO, RELEASED_ENCODER, load_released
 from ..training.wav2vec2 import StreamingConfig
 from .bundle import ExportOptions, write_bundle
 from .engines import ENGINES, EngineOptions, audit_text
 from .graphs import PRECISIONS
-from .speech import load_speech
+from .speech import load_calibration, load_speech
 
 STREAMING = "2,8,100"  # c, r, L: 160 ms of look-ahead before the window's own
 
@@ -50,6 +50,10 @@ def _parser() -> argparse.ArgumentParser:
         help="speech that parity is measured on and, for a released checkpoint, that calibrates the streaming encoder; "
         "may be repeated (default: the shipped sample)",
     )  # fmt: skip
+    parser.add_argument(
+        "--no-appearance", dest="appearance", action="store_false",
+        help="leave out the emotional residual of the Gaussians, which only the CPU draws",
+    )  # fmt: skip
     engines = parser.add_argument_group("engines for NVIDIA GPUs (docs/gpu.md)")
     engines.add_argument(
         "--engine", choices=ENGINES, default="none",
@@ -57,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         "now, no GPU needed; none: ONNX Runtime only (default)",
     )  # fmt: skip
     engines.add_argument("--engine-precision", choices=("fp32", "fp16", "int8"), default="fp16")
+    engines.add_argument(
+        "--calibration", type=Path, action="append", default=[], metavar="FILE|FOLDER",
+        help="speech that sets the scales of int8, a sound file or a folder of them; may be repeated (default: the "
+        "shipped sample)",
+    )  # fmt: skip
     engines.add_argument(
         "--compute-capability", action="append", default=[], metavar="sm_NN",
         help="GPUs that tensorrt-rtx builds for; may be repeated (default: all that it knows)",
@@ -90,10 +99,10 @@ def _run(options: argparse.Namespace) -> int:
         progress("reading the checkpoint")
         checkpoint = read_checkpoint(options, speech)
         bar.total = 7 + (checkpoint.encoder is not None) * 2
-        engines = EngineOptions(options.engine, options.engine_precision, tuple(options.compute_capability))
-        bar.total += 2 * (2 if checkpoint.encoder is not None else 1) * (options.engine != "none")
+        engines = engine_options(options)
+        bar.total += (2 + (2 if checkpoint.encoder is not None else 1)) * (options.engine != "none")
         precisions = options.audio_precision, options.motion_precision
-        export = ExportOptions(speech, speech_name, *precisions, options.name, engines)
+        export = ExportOptions(speech, speech_name, *precisions, options.name, engines, options.appearance)
         report = write_bundle(checkpoint, options.output, export, progress)
         bar.update(bar.total - bar.n)
     print(f"{options.output}: {summary(report)}")
@@ -102,10 +111,32 @@ def _run(options: argparse.Namespace) -> int:
     if checkpoint.encoder is None and options.audio_precision != "fp32":
         print(f"note: --audio-precision {options.audio_precision} had nothing to act on: there is no audio encoder")
     if checkpoint.appearance is not None:
-        print("note: the emotional residual of the Gaussians was left out: bundles do not hold one yet")
+        print(f"note: {_about_appearance(options)}")
     for note in checkpoint.info.notes:
         print(f"note: {note}")
     return 0
+
+
+def _about_appearance(options: argparse.Namespace) -> str:
+    if not options.appearance:
+        return "the emotional residual of the Gaussians was left out"
+    text = "the emotional residual of the Gaussians is drawn by the CPU only"
+    return text if options.engine == "none" else f"{text}: the engines are used with appearance=False"
+
+
+def engine_options(options: argparse.Namespace) -> EngineOptions:
+    """What was asked for; calibration speech is read only for engines.
+
+    Raises:
+        AudioError: the calibration speech cannot be used.
+        ExportError: there is calibration speech and no engine.
+    """
+    if options.engine == "none":
+        if options.calibration:
+            raise ExportError("--calibration is for engines: give --engine tensorrt or tensorrt-rtx too")
+        return EngineOptions()
+    heard = load_calibration(options.calibration)
+    return EngineOptions(options.engine, options.engine_precision, tuple(options.compute_capability), *heard)
 
 
 def read_checkpoint(options: argparse.Namespace, speech: NDArray[np.float32]) -> Checkpoint:

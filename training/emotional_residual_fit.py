@@ -150,6 +150,7 @@ def fit(
     studios: Sequence[Studio],
     options: FitOptions | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
+    residual: EmotionalResidual | None = None,
 ) -> EmotionalResidual:
     """Learn the residual of an avatar from the training pictures of its scenes; nothing else changes.
 
@@ -158,6 +159,7 @@ def fit(
         studios: its scenes, at least one of which is not neutral.
         options: steps and rates.
         progress: is told every step and its loss.
+        residual: what to go on with, of this avatar; None is a fresh one. It is trained in place.
 
     Raises:
         TrainingError: there is nothing to learn from, or the loss is not a number.
@@ -170,7 +172,8 @@ def fit(
     for network in (checkpoint.motion, checkpoint.encoder):
         if network is not None:
             network.requires_grad_(False)
-    residual = make_residual(checkpoint.avatar, checkpoint.motion.config, own.seed, own.rank)
+    if residual is None:
+        residual = make_residual(checkpoint.avatar, checkpoint.motion.config, own.seed, own.rank)
     rest = [parameter for name, parameter in residual.named_parameters() if name != "raw"]
     groups: list[dict[str, Any]] = [{"params": rest, "lr": own.rate}, {"params": [residual.raw], "lr": own.offset_rate}]
     optimizer = torch.optim.Adam(groups)

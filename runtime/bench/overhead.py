@@ -19,7 +19,13 @@ class StepOverhead:
         self._sound = babble(4, seed=1).reshape(-1, FRAME_SAMPLES)
         self._frame = 0
         self._borders: list[int] = []
-        for owner, name in ((avatar._speech, "hear"), (avatar._speech, "motion"), (avatar._painter, "draw")):
+        stages = (
+            (avatar._speech, "hear"),
+            (avatar._speech, "motion"),
+            (avatar._painter, "wear"),
+            (avatar._painter, "draw"),
+        )
+        for owner, name in stages:
             setattr(owner, name, self._bordered(getattr(owner, name)))
 
     def step(self) -> tuple[float, float]:

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...plugins import Renderer
+from ..appearance import Wearer
 from ..drawing import Painter
+from ..emotion import NEUTRAL
 from ..graphs import Float
 from ..manifest import FRAME_SAMPLES, SAMPLE_RATE
 from ..model import Model
@@ -19,7 +21,8 @@ from ..motion import Motion
 from ..speech import Heard
 
 KERNELS = ("skin", "mouth", "project", "sort", "blend")
-STAGES = ("audio", "motion", "draw")
+APPEARANCE = "appearance"
+STAGES = ("audio", "motion", APPEARANCE, "draw")
 
 
 def babble(seconds: float, seed: int = 0) -> Float:
@@ -38,6 +41,7 @@ class FrameCost:
 
     audio: float
     motion: float
+    appearance: float
     draw: float
     kernels: tuple[float, ...]
 
@@ -58,7 +62,10 @@ class Probe:
         width, height = size or (manifest.width, manifest.height)
         self._model, self._background = model, manifest.background
         self._renderer = Renderer(model.scene, threads=1, isa=isa)
-        self._painter = Painter(self._renderer, manifest, model.cues, (width, height))
+        wearer = None if model.appearance is None else Wearer(model.appearance, self._renderer)
+        self._painter = Painter(self._renderer, manifest, model.cues, (width, height), wearer)
+        classes = manifest.motion.emotions
+        self._felt = np.array([name != NEUTRAL for name in classes], np.float32) / max(len(classes) - 1, 1)
         self._network = model.motion_network()
         self._speech = None if manifest.audio is None else model.speech(self._network)
         self._sound = babble(8).reshape(-1, FRAME_SAMPLES)
@@ -71,14 +78,19 @@ class Probe:
         self._extra = extra or (lambda stage: None)
 
     def frame(self) -> FrameCost:
-        """Makes the next frame; what its stages cost. `audio` is 0 for a bundle without encoder."""
+        """Makes the next frame; what its stages cost.
+
+        `audio` is 0 for a bundle without encoder, `appearance` for one without an emotional residual.
+        """
         start = _now()
         self.encode()
         encoded = _now()
         self.move()
         moved = _now()
+        dressed = self.dress()
+        begun = _now()
         self.draw()
-        return FrameCost(encoded - start, moved - encoded, _now() - moved, self.kernels)
+        return FrameCost(encoded - start, moved - encoded, dressed, _now() - begun, self.kernels)
 
     def encode(self) -> None:
         """The audio stage of the next frame. Up to 16 may wait to be moved; the oldest comes first."""
@@ -96,6 +108,14 @@ class Probe:
             self._speech.take(self._heard.popleft())
             self._motion = self._speech.motion(aus)
         self._extra("motion")
+
+    def dress(self) -> float:
+        """Puts the emotional residual on, for a mixture of all emotions; processor milliseconds, 0 where none is."""
+        if not self._painter.wears:
+            return 0.0
+        start = _now()
+        self._painter.wear(self._motion, self._felt)
+        return _now() - start
 
     def draw(self) -> None:
         """The picture of the motion made last, with the next cue."""

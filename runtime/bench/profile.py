@@ -16,7 +16,7 @@ from ..model import Model
 from .fresh import measure_fresh
 from .machine import Machine
 from .overhead import StepOverhead
-from .probe import KERNELS, STAGES, Probe, babble
+from .probe import APPEARANCE, KERNELS, STAGES, Probe, babble
 
 SIZES = (256, 512, 1024)
 AVATARS = (1, 2, 4, 8)
@@ -94,7 +94,8 @@ def profile(model: Model, seconds: float = 8.0, progress: Progress = lambda what
 def _stages(model: Model, frames: int) -> tuple[dict[str, float], dict[str, float]]:
     probe = Probe(model)
     costs = [probe.frame() for _ in range(frames + _WARM_UP)][_WARM_UP:]
-    stages = {name: float(np.median([getattr(cost, name) for cost in costs])) for name in STAGES}
+    has = [name for name in STAGES if name != APPEARANCE or model.appearance is not None]
+    stages = {name: float(np.median([getattr(cost, name) for cost in costs])) for name in has}
     kernels = np.median([cost.kernels for cost in costs], axis=0)
     return stages, dict(zip(KERNELS, map(float, kernels), strict=True))
 
@@ -157,7 +158,7 @@ def lines(found: Profile) -> list[str]:
         + (f", {fresh['mb_each_further_avatar']:.1f} MB each further avatar" if found.step else ""),
         "",
         "processor time of one thread, ms a frame",
-        *(f"  {name:<10}{ms[name]:>8.2f}" for name in STAGES if ms[name] or name != "audio"),
+        *(f"  {name:<10}{ms[name]:>8.2f}" for name in STAGES if ms.get(name)),
         *(f"    {name:<8}{value:>8.2f}" for name, value in found.kernels.items()),
     ]
     if found.overhead is not None:

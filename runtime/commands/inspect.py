@@ -68,6 +68,7 @@ def _about(manifest: Manifest) -> dict[str, Any]:
         "precision": dict(manifest.precision),
         "licence": manifest.licence,
         "consent": manifest.consent,
+        "appearance": None if manifest.appearance is None else asdict(manifest.appearance),
         "notes": list(manifest.notes),
     }
 
@@ -114,6 +115,7 @@ def _lines(content: Mapping[str, Any]) -> list[str]:
         f"motion      window [-{motion['window_past']}, +{motion['window_future']}) tokens, "
         f"mean of {past + 1 + future} windows ({past} before, {future} after)",
         f"emotions    {', '.join(motion['emotions'])}{'' if motion['steerable'] else ' (reported, not steerable)'}",
+        *_appearance_lines(content["appearance"]),
         f"precision   {', '.join(f'{name} {kind}' for name, kind in content['precision'].items())}",
         f"licence     {content['licence'] or 'not stated'}",
         f"consent     {content['consent'] or 'not stated'}",
@@ -132,6 +134,12 @@ def _audio_line(audio: Mapping[str, Any] | None) -> str:
         f"audio       16 kHz, D(c={c}, r={r}, L={length}) in 20 ms tokens of {audio['hidden_size']}, "
         f"normalised by (x - {audio['mean']:g}) * {audio['scale']:g}"
     )
+
+
+def _appearance_lines(appearance: Mapping[str, Any] | None) -> list[str]:
+    if appearance is None:
+        return []
+    return [f"appearance  emotional residual of the Gaussians, {appearance['rank']} coefficients a frame (CPU only)"]
 
 
 def _parity_lines(checks: Sequence[Mapping[str, Any]]) -> list[str]:

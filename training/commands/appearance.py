@@ -47,5 +47,4 @@ def run(options: argparse.Namespace) -> int:
         checkpoint.appearance = fit(checkpoint, studios, wanted, progress)
     checkpoint.save(options.output)
     print(options.output)
-    print("note: emotag-export leaves the residual out: bundles do not hold one yet")
     return 0

@@ -102,6 +102,31 @@ def test_opaque_piles_stop_and_saturate(camera: plugins.Camera) -> None:
             assert relative(getattr(gradients, name), value.grad.numpy()) < 5e-3, name
 
 
+def test_hundreds_of_layers_agree_with_float64_autograd() -> None:
+    """More Gaussians a tile than are loaded at once; some parts of the picture stop early, others never."""
+    count, camera = 400, egg.camera(45, 26)
+    random = np.random.default_rng(5)
+    means = np.concatenate([random.normal(0, [0.05, 0.03], (count, 2)), random.uniform(-0.2, 0.2, (count, 1))], 1)
+    means[:, 0] += 0.04
+    arrays = [means, random.normal(size=(count, 4)), random.uniform(0.004, 0.025, (count, 3))]
+    arrays += [random.uniform(0.02, 0.95, count), random.normal(0, 0.5, (count, 1, 3)), random.normal(size=(count, 4))]
+    arrays = [a.astype(np.float32) for a in arrays]
+    inputs = [torch.tensor(a.astype(np.float64), requires_grad=True) for a in arrays]
+    picture, alpha = torch_reference.rasterize(*inputs, 0, camera)
+    covered = alpha.detach() > 1 - 1e-3
+    assert 0.1 < float(covered.double().mean()) < 0.9
+    weights, alpha_weights = loss_weights(camera, 7)
+    loss = (picture * torch.from_numpy(weights)).sum() + (alpha * torch.from_numpy(alpha_weights)).sum()
+    loss.backward()
+    for isa in plugins.supported_isas():
+        tracer = plugins.Tracer(1, isa)
+        traced = tracer.forward(plugins.Bound(*arrays[:3]), arrays[3], arrays[4], 0, camera, arrays[5])
+        assert np.abs(traced.picture - picture.detach().numpy()).max() < 1e-3
+        gradients = tracer.backward(traced, weights, alpha_weights)
+        for name, value in zip(gradients._fields[:6], inputs, strict=False):
+            assert relative(getattr(gradients, name), value.grad.numpy()) < 5e-4, name
+
+
 @pytest.mark.parametrize("degree", [0, 3])
 def test_forward_is_the_picture_of_rasterize(head: plugins.Head, camera: plugins.Camera, degree: int) -> None:
     bound, opacities, sh, _ = world_inputs(head, degree)

@@ -42,6 +42,7 @@ void Tracer::forward(const WorldGaussians& gaussians, Trace* trace, float* chann
   bin_to_tiles(*trace, pool_);
   cpu_milliseconds_[1] = clock.lap();
   const int tiles = trace->view.tiles_x() * trace->view.tiles_y();
+  trace->reached.reserve(trace->tile_begin[tiles]);
   pool_.run((tiles + kTileChunk - 1) / kTileChunk, [&](int chunk) {
     for (int tile = chunk * kTileChunk; tile < std::min(tiles, (chunk + 1) * kTileChunk); ++tile)
       variant_.trace_tile(*trace, tile, channels, alpha);

@@ -37,6 +37,7 @@ struct Trace : Raster {
   Trace(const WorldGaussians& gaussians, const View& view);
   const bool has_features;
   float origin[3];  // of the camera, world
+  Aligned<uint64_t> reached;  // [pairs]: the strips (trace_tile.h) that a tile's Gaussian reaches
 };
 
 // Planes of the picture: channels (C,H,W), premultiplied by alpha (no background), and alpha (H,W).

@@ -21,7 +21,7 @@ struct Variant {
   void (*draw_tile)(Frame&, int tile);
   // Training: projection and blending of a Trace, and their gradients.
   void (*trace_chunk)(const WorldGaussians&, Trace&, int chunk);
-  void (*trace_tile)(const Trace&, int tile, float* channels, float* alpha);
+  void (*trace_tile)(Trace&, int tile, float* channels, float* alpha);
   void (*untrace_tile)(const Trace&, int tile, const TracePlanes& picture, const TracePlanes& loss, float* sums);
   void (*untrace_chunk)(const WorldGaussians&, const Trace&, int chunk, const float* sums, const WorldGradients&);
   // Training: structural similarity, see Similarity.

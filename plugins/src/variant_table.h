@@ -7,6 +7,7 @@
 #include "stages/project.h"
 #include "stages/similarity.h"
 #include "stages/skin.h"
+#include "stages/trace_back.h"
 #include "stages/trace_blend.h"
 #include "stages/trace_project.h"
 #include "stages/wear.h"

@@ -66,6 +66,20 @@ struct Avx2 {
     }
   }
 
+  EMOTAG_HD Avx2 lane_sums(const Avx2* r) {
+    __m256 two[4], four[2];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i)
+      two[i] = _mm256_add_ps(_mm256_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v),
+                             _mm256_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i)
+      four[i] = _mm256_add_ps(_mm256_shuffle_ps(two[2 * i], two[2 * i + 1], 0x44),
+                              _mm256_shuffle_ps(two[2 * i], two[2 * i + 1], 0xee));
+    return _mm256_add_ps(_mm256_permute2f128_ps(four[0], four[1], 0x20),
+                         _mm256_permute2f128_ps(four[0], four[1], 0x31));
+  }
+
   friend EMOTAG_INLINE Avx2 operator+(Avx2 a, Avx2 b) { return _mm256_add_ps(a.v, b.v); }
   friend EMOTAG_INLINE Avx2 operator-(Avx2 a, Avx2 b) { return _mm256_sub_ps(a.v, b.v); }
   friend EMOTAG_INLINE Avx2 operator*(Avx2 a, Avx2 b) { return _mm256_mul_ps(a.v, b.v); }
@@ -78,6 +92,8 @@ struct Avx2 {
   friend EMOTAG_INLINE Avx2 fnma(Avx2 a, Avx2 b, Avx2 c) { return _mm256_fnmadd_ps(a.v, b.v, c.v); }
   friend EMOTAG_INLINE Avx2 min(Avx2 a, Avx2 b) { return _mm256_min_ps(a.v, b.v); }
   friend EMOTAG_INLINE Avx2 max(Avx2 a, Avx2 b) { return _mm256_max_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx2 either(Avx2 a, Avx2 b) { return _mm256_or_ps(a.v, b.v); }
+  friend EMOTAG_INLINE unsigned signs(Avx2 a) { return static_cast<unsigned>(_mm256_movemask_ps(a.v)); }
   friend EMOTAG_INLINE Avx2 abs(Avx2 a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v); }
   friend EMOTAG_INLINE Avx2 select(Mask m, Avx2 a, Avx2 b) { return _mm256_blendv_ps(b.v, a.v, m.m); }
   friend EMOTAG_INLINE Avx2 keep(Mask m, Avx2 a) { return _mm256_and_ps(m.m, a.v); }

@@ -67,6 +67,24 @@ struct Avx512 {
     }
   }
 
+  EMOTAG_HD Avx512 lane_sums(const Avx512* r) {
+    __m512 four[4], eight[2];  // four[i], lane 4q + k: the sum over quarter q of r[4i + k]
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(r[4 * i].v, r[4 * i + 1].v),
+                                     _mm512_unpackhi_ps(r[4 * i].v, r[4 * i + 1].v));
+      const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(r[4 * i + 2].v, r[4 * i + 3].v),
+                                     _mm512_unpackhi_ps(r[4 * i + 2].v, r[4 * i + 3].v));
+      four[i] = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i)
+      eight[i] = _mm512_add_ps(_mm512_shuffle_f32x4(four[2 * i], four[2 * i + 1], 0x88),
+                               _mm512_shuffle_f32x4(four[2 * i], four[2 * i + 1], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(eight[0], eight[1], 0x88),
+                         _mm512_shuffle_f32x4(eight[0], eight[1], 0xdd));
+  }
+
   friend EMOTAG_INLINE Avx512 operator+(Avx512 a, Avx512 b) { return _mm512_add_ps(a.v, b.v); }
   friend EMOTAG_INLINE Avx512 operator-(Avx512 a, Avx512 b) { return _mm512_sub_ps(a.v, b.v); }
   friend EMOTAG_INLINE Avx512 operator*(Avx512 a, Avx512 b) { return _mm512_mul_ps(a.v, b.v); }
@@ -79,6 +97,8 @@ struct Avx512 {
   friend EMOTAG_INLINE Avx512 fnma(Avx512 a, Avx512 b, Avx512 c) { return _mm512_fnmadd_ps(a.v, b.v, c.v); }
   friend EMOTAG_INLINE Avx512 min(Avx512 a, Avx512 b) { return _mm512_min_ps(a.v, b.v); }
   friend EMOTAG_INLINE Avx512 max(Avx512 a, Avx512 b) { return _mm512_max_ps(a.v, b.v); }
+  friend EMOTAG_INLINE Avx512 either(Avx512 a, Avx512 b) { return _mm512_or_ps(a.v, b.v); }
+  friend EMOTAG_INLINE unsigned signs(Avx512 a) { return _mm512_movepi32_mask(_mm512_castps_si512(a.v)); }
   friend EMOTAG_INLINE Avx512 abs(Avx512 a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v); }
   friend EMOTAG_INLINE Avx512 select(Mask m, Avx512 a, Avx512 b) { return _mm512_mask_blend_ps(m.m, b.v, a.v); }
   friend EMOTAG_INLINE Avx512 keep(Mask m, Avx512 a) { return _mm512_maskz_mov_ps(m.m, a.v); }

@@ -68,6 +68,13 @@ struct Plain {
     r[3].v = __builtin_shuffle(ab_high, cd_high, Ints{2, 3, 6, 7});
   }
 
+  // Lane i is the sum over the lanes of r[i].
+  EMOTAG_HD Plain lane_sums(const Plain* r) {
+    Plain rows[4] = {r[0], r[1], r[2], r[3]};
+    transpose(rows);
+    return (rows[0] + rows[1]) + (rows[2] + rows[3]);
+  }
+
   template <class To, class From>
   EMOTAG_HD To reinterpret(From a) {
     To b;
@@ -90,6 +97,12 @@ struct Plain {
   friend EMOTAG_INLINE Plain fnma(Plain a, Plain b, Plain c) { return c.v - a.v * b.v; }
   friend EMOTAG_INLINE Plain min(Plain a, Plain b) { return choose(a.v < b.v, a.v, b.v); }
   friend EMOTAG_INLINE Plain max(Plain a, Plain b) { return choose(a.v > b.v, a.v, b.v); }
+  // The bits of one or of the other: with -0, a number's negative.
+  friend EMOTAG_INLINE Plain either(Plain a, Plain b) {
+    return reinterpret<Floats>(reinterpret<Ints>(a.v) | reinterpret<Ints>(b.v));
+  }
+  // One bit a lane: whether its sign is set.
+  friend EMOTAG_INLINE unsigned signs(Plain a) { return bits(Mask{reinterpret<Ints>(a.v) >> 31}); }
   friend EMOTAG_INLINE Plain abs(Plain a) { return max(a, -a); }
   friend EMOTAG_INLINE Plain select(Mask m, Plain a, Plain b) { return choose(m.m, a.v, b.v); }
   friend EMOTAG_INLINE Plain keep(Mask m, Plain a) { return reinterpret<Floats>(m.m & reinterpret<Ints>(a.v)); }

@@ -9,7 +9,10 @@ import pytest
 from emotag.training.command import main
 from emotag.training.demo import load_learned
 
-SMALL = "--clips 2 --recorded 1 --encoder-steps 2 --refine-steps 1 --motion-steps 2 --judge 0 --threads 1".split()
+SMALL = (
+    "--clips 2 --recorded 1 --prompts 1 --encoder-steps 2 --refine-steps 1 --people-steps 1 --motion-steps 2 "
+    "--judge 0 --threads 1"
+).split()
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -38,15 +41,17 @@ def test_it_learns_and_a_second_run_goes_on(tmp_path: Path, monkeypatch: pytest.
     from emotag.training.commands import speech
     from emotag.training.corpus import FLITE
 
-    # festival is not on every machine: flite's voices stand in, the stages are the same.
+    # festival and the recordings are not on every machine: flite's voices stand in, the stages are the same.
     recipe = speech._RECIPE
     small = replace(
         recipe,
         corpus=replace(recipe.corpus, frames=100),
         recorded=replace(recipe.recorded, frames=100, voices=FLITE),
+        prompts=replace(recipe.prompts, frames=100, voices=FLITE),
         silent=1,
         encoder=replace(recipe.encoder, batch=1),
         refine=replace(recipe.refine, batch=1),
+        people=replace(recipe.people, batch=1),
         motion=replace(recipe.motion, batch=1, hearings=1),
     )
     monkeypatch.setattr(speech, "_RECIPE", small)

@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured")
     how = parser.add_argument_group("how much")
     counts = {
-        "clips": _RECIPE.corpus.count, "recorded": _RECIPE.recorded.count, "encoder-steps": _RECIPE.encoder.steps,
-        "refine-steps": _RECIPE.refine.steps, "motion-steps": _RECIPE.motion.steps,
+        "clips": _RECIPE.corpus.count, "recorded": _RECIPE.recorded.count, "prompts": _RECIPE.prompts.count,
+        "encoder-steps": _RECIPE.encoder.steps, "refine-steps": _RECIPE.refine.steps,
+        "people-steps": _RECIPE.people.steps, "motion-steps": _RECIPE.motion.steps,
     }  # fmt: skip
     for name, count in counts.items():
         how.add_argument(f"--{name}", type=int, default=count, metavar="N", help="default: %(default)s")
@@ -70,14 +71,25 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     """The command line as a recipe. Raises `ControlError` for counts below 1."""
     if options.judge < 0:
         raise ControlError(f"--judge is {options.judge}; give 0 or more")
-    for name in ("threads", "clips", "recorded", "encoder_steps", "refine_steps", "motion_steps"):
+    for name in (
+        "threads",
+        "clips",
+        "recorded",
+        "prompts",
+        "encoder_steps",
+        "refine_steps",
+        "people_steps",
+        "motion_steps",
+    ):
         if getattr(options, name) < 1:
             raise ControlError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more")
     return replace(
         _RECIPE,
         corpus=replace(_RECIPE.corpus, count=options.clips),
         recorded=replace(_RECIPE.recorded, count=options.recorded),
+        prompts=replace(_RECIPE.prompts, count=options.prompts),
         encoder=replace(_RECIPE.encoder, steps=options.encoder_steps),
         refine=replace(_RECIPE.refine, steps=options.refine_steps),
+        people=replace(_RECIPE.people, steps=options.people_steps),
         motion=replace(_RECIPE.motion, steps=options.motion_steps),
     )

@@ -94,7 +94,7 @@ class Clips:
         calm: NDArray[np.float32] = np.clip(self.aus[clip] - self.conditions(clip) @ looks, 0, 5)
         return calm
 
-    def part(self, which: slice) -> Clips:
+    def part(self, which: slice | NDArray[np.intp]) -> Clips:
         """Some of the clips."""
         return Clips(**{f.name: getattr(self, f.name)[which] for f in fields(Clips)})
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoint import load_tensors, restore, write_atomically
-from ..corpus import FESTIVAL, HELD_OUT
+from ..corpus import FESTIVAL, HELD_OUT, RECORDED
 from ..grmn import GRMN, GRMNConfig
 from ..head import HeadModel
 from ..wav2vec2 import StreamingWav2Vec2
@@ -23,6 +23,7 @@ from .measure import Measures, fit_loudness, measure
 from .motion import MotionSchedule, demo_identity, encode, hear, restore_range, train_decoder, train_motion
 from .snapshot import Snapshot
 
+_WEIGHT_OF_PROMPTS = 3  # they are few, and what real speech is most like
 _RANGE_CLIPS = 200  # clips on which the range of motion is restored
 
 
@@ -33,9 +34,13 @@ class Recipe:
     corpus: ClipRequest = ClipRequest(count=2400, seed=1)
     recorded: ClipRequest = ClipRequest(count=800, seed=2, voices=FESTIVAL, emotional=0.3, stretched=0.8)
     """voices cut from recordings; the encoder meets them when it hears already, then everything is new to it"""
+    prompts: ClipRequest = ClipRequest(count=1000, seed=3, voices=RECORDED, emotional=0.0, stretched=0.8)
+    """people who speak whole sentences, met at the same time"""
     silent: int = 60
     encoder: EncoderSchedule = field(default_factory=EncoderSchedule)
     refine: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1500, rate=8e-4, warped=0.5, seed=1))
+    people: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1600, rate=8e-4, warped=0.5, seed=2))
+    """the encoder once more, with the prompts"""
     motion: MotionSchedule = field(default_factory=MotionSchedule)
     settle: MotionSchedule = field(default_factory=lambda: MotionSchedule(steps=500, batch=24, rate=5e-4, seed=5))
     """of the decoders alone, on every fourth clip"""
@@ -90,28 +95,36 @@ def learn(
     snapshot = _snapshot(work, "encoder", recipe)
     encoder, _ = train_encoder(clips, lip_channels(clips, names), recipe.encoder, progress, snapshot=snapshot)
     recorded = load_clips(recipe.recorded, names, cache, progress)
-    clips = join(clips, recorded, recorded)  # twice: they are what real speech is most like
+    joined = join(clips, recorded, recorded)
     snapshot = _snapshot(work, "refined", recipe)
-    encoder, _ = train_encoder(clips, lip_channels(clips, names), recipe.refine, progress, encoder, snapshot)
-    return learn_motion(head, encoder, clips, recipe, progress, work)
+    encoder, _ = train_encoder(joined, lip_channels(joined, names), recipe.refine, progress, encoder, snapshot)
+    prompts = load_clips(recipe.prompts, names, cache, progress)
+    joined = join(clips, recorded, *[prompts] * _WEIGHT_OF_PROMPTS)
+    snapshot = _snapshot(work, "people", recipe)
+    encoder, _ = train_encoder(joined, lip_channels(joined, names), recipe.people, progress, encoder, snapshot)
+    return learn_motion(head, encoder, join(clips, recorded), prompts, recipe, progress, work)
 
 
 def learn_motion(
     head: HeadModel,
     encoder: StreamingWav2Vec2,
-    clips: Clips,
+    synthesised: Clips,
+    prompts: Clips,
     recipe: Recipe,
     progress: Progress | None = None,
     work: Path | None = None,
 ) -> Learned:
-    """Train the motion network on what a finished encoder hears."""
-    schedule = recipe.motion
-    hearings = [hear(encoder, clips, schedule.seed + n, progress) for n in range(schedule.hearings)]
+    """Train the motion network on what a finished encoder hears. Each clip is heard once, however often it counts."""
+    schedule, few = recipe.motion, len(synthesised)
+    clips = join(synthesised, prompts)
+    seen = np.concatenate([np.arange(few), np.tile(np.arange(few, len(clips)), _WEIGHT_OF_PROMPTS)])
+    hearings = [hear(encoder, clips, schedule.seed + n, progress)[seen] for n in range(schedule.hearings)]
+    clips = clips.part(seen)
     snapshot = _snapshot(work, "motion", recipe)
     motion, _ = train_motion(clips, hearings, lip_geometry(head), schedule, progress, snapshot=snapshot)
-    few = slice(None, None, 4)
-    encodings = encode(motion, hearings[0][few])
-    motion, _ = train_decoder(clips.part(few), encodings, lip_geometry(head), recipe.settle, motion)
+    every = slice(None, None, 4)
+    encodings = encode(motion, hearings[0][every])
+    motion, _ = train_decoder(clips.part(every), encodings, lip_geometry(head), recipe.settle, motion)
     identity = demo_identity(motion.config.identity)
     some = slice(0, _RANGE_CLIPS)
     restore_range(motion, identity, clips.part(some), hearings[0][some], head.expression_names)

@@ -39,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
         "--background", metavar="COLOUR", help="#rrggbb, or a picture file (default: the bundle's colour)"
     )
     parser.add_argument("--threads", type=int, default=0, help="threads that draw (default: one for each core)")
+    parser.add_argument(
+        "--no-appearance", dest="appearance", action="store_false",
+        help="leave the Gaussians as they are where the bundle has an emotional residual of them",
+    )  # fmt: skip
     parser.add_argument("--downmix", action="store_true", help="average the channels of stereo audio")
     parser.add_argument("--stats", type=Path, metavar="FILE", help="also write the frame times as JSON")
     parser.add_argument(
@@ -101,7 +105,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.sheet is not None:
         return _sheet(options)
     width, height = options.size or (None, None)
-    avatar = Avatar(options.bundle, threads=options.threads, width=width, height=height)
+    appearance = None if options.appearance else False
+    avatar = Avatar(options.bundle, threads=options.threads, width=width, height=height, appearance=appearance)
     if options.background is not None:
         avatar.background = read_background(options.background, avatar.width, avatar.height)
     dump = None if options.dump is None else Dump(avatar, options.dump_frames)
@@ -123,7 +128,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _sheet(options: argparse.Namespace) -> int:
     check_output(options.sheet, ".png")
-    model = Model.load(options.bundle, threads=options.threads)
+    model = Model.load(options.bundle, threads=options.threads, appearance=options.appearance)
     size = options.size[0] if options.size else CELL
     write_png(options.sheet, sheet(model, options.audio, size, options.downmix))
     print(f"{options.sheet}: classes at levels 1 to 3, views from -60° to +60°")

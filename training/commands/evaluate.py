@@ -15,6 +15,7 @@ from ..metrics.control import Judges, measure_control
 from ..metrics.control_page import control_page, control_table
 from ..metrics.errors import MetricError
 from ..metrics.evaluate import SETTINGS, Entry, evaluate, summarise, write_report
+from ..metrics.idle import measure_idle
 from ..metrics.judge import Case, Value
 from ..metrics.lpips import NETWORKS
 from ..metrics.mesh import load_head, load_landmark_vertices, with_mesh
@@ -53,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     control.add_argument("--judge-python", type=Path, help="the Python of an environment with mediapipe")
     control.add_argument("--face-landmarker", type=Path, metavar="FILE", help="face_landmarker.task")
     control.add_argument("--fer-python", type=Path, help="the Python of an environment with fer (docs/controls.md)")
+    silence = parser.add_argument_group("silence")
+    silence.add_argument("--idle", type=Path, metavar="BUNDLE", help="measure what it does in 60 s of a quiet room")
     judges = parser.add_argument_group("judges that you bring")
     judges.add_argument("--lpips-weights", type=Path, nargs="+", default=[], metavar="FILE", help="see docs/metrics.md")
     judges.add_argument("--lpips-net", choices=NETWORKS, default="alex")
@@ -79,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
     """Writes the report and prints the table."""
     if options.control is not None:
         return _control(options)
+    if options.idle is not None:
+        return _idle(options)
     entries = _suite(options) if options.suite is not None else [_entry(options)]
     results = []
     with tqdm(total=None, unit=" frames", file=sys.stderr) as bar:
@@ -114,6 +119,15 @@ def _control(options: argparse.Namespace) -> int:
     (options.output / "control.html").write_text(control_page(report, f"Emotion control of {options.control.name}"))
     print(table)
     print(f"{options.output}: control.json, control.txt, control.html")
+    return 0
+
+
+def _idle(options: argparse.Namespace) -> int:
+    options.output.mkdir(parents=True, exist_ok=True)
+    report = measure_idle(options.idle, head_height=options.head_height)
+    report.save(options.output / "idle.json")
+    print(report.table())
+    print(f"{options.output}: idle.json")
     return 0
 
 

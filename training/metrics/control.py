@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from ...runtime import Emotion, Model
 from ...runtime.emotion import NEUTRAL
-from ..head import HeadModel
-from ..synth.landmarks import landmark_vertices
 from .closures import closure_shifts
 from .control_stage import SHORTEST, Stage, Take, still_vertices
 from .errors import MetricError
-from .landmarks import INNER_PAIRS
+from .mesh_lips import LipPairs
 from .outside import FER_CLASSES, Faces, ask_face_landmarker, ask_fer
 
 __all__ = ["EXPECTED", "ControlReport", "Judges", "face_regions", "lateness", "measure_control"]
@@ -52,7 +50,6 @@ _FRAMES = 360  # of the speech
 _EVERY = 20  # frames between two pictures that are judged
 _PLANE = 48  # places that valence and arousal are recovered from
 MOVES = 0.25  # mm: a region that moves by less at level 3 is not one that the class moves
-_ANNY = Path(__file__).parents[1] / "assets" / "anny_head.npz"
 _OURS = "the expression itself"
 LANDMARKER, FER = "FaceLandmarker", "fer"
 
@@ -262,19 +259,12 @@ def _means(faces: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _shifts(model: Model, last: Mapping[str, Take], neutral: Take, why: dict[str, str]) -> dict[str, list[float]]:
-    head = HeadModel.load(_ANNY)
-    if len(model.scene.head.template) != head.vertex_count:
+    pairs = LipPairs.of(model)
+    if pairs is None:
         why["closures"] = "the lips of this head are not known: it is not Anny's"
         return {}
-    pairs = landmark_vertices(head)[np.array(INNER_PAIRS)]
-
-    def gap(take: Take) -> Floats:
-        points = still_vertices(model, take, range(len(take.jaw)))
-        lips: Floats = 1000 * (points[:, pairs[:, 0], 1] - points[:, pairs[:, 1], 1]).mean(axis=1)
-        return np.asarray(lips * np.sign(lips.mean()))  # whichever of the two is the upper lip
-
-    calm = gap(neutral)
-    return {name: closure_shifts(gap(take), calm) for name, take in last.items()}
+    calm = pairs.gaps(model, neutral).mean(axis=1)
+    return {name: closure_shifts(pairs.gaps(model, take).mean(axis=1), calm) for name, take in last.items()}
 
 
 def _recognised(last: Mapping[str, Take], neutral: Take) -> float:

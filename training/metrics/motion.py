@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from .errors import MetricError
 
-__all__ = ["HEAD_HEIGHT", "jaw_agreement", "pose_motion"]
+__all__ = ["HEAD_HEIGHT", "jaw_agreement", "pose_motion", "pose_velocity"]
 
 HEAD_HEIGHT = 0.24
 """Metres, an adult's from chin to crown; for heads whose own is not known."""
@@ -35,14 +35,7 @@ def pose_motion(
     Raises:
         MetricError: shapes disagree, fewer than three frames, or no head height.
     """
-    turns, moves = np.asarray(rotation, dtype=np.float64), np.asarray(translation, dtype=np.float64)
-    if turns.shape != moves.shape or turns.ndim != 2 or turns.shape[1] != 3 or len(turns) < 3:
-        raise MetricError(f"poses of shapes {turns.shape} and {moves.shape}: give [T, 3] of both with T ≥ 3")
-    if not head_height > 0:
-        raise MetricError(f"a head height of {head_height} m: give its size in metres")
-    pose = Rotation.from_rotvec(turns)
-    turned = (pose[1:] * pose[:-1].inv()).as_rotvec()
-    velocity = np.concatenate([turned, np.diff(moves, axis=0) / head_height], axis=1)
+    velocity = pose_velocity(rotation, translation, head_height)
     speed = np.linalg.norm(velocity, axis=1)
     acceleration = np.linalg.norm(np.diff(velocity, axis=0), axis=1)
     return {
@@ -51,6 +44,21 @@ def pose_motion(
         "acceleration_mean": float(acceleration.mean()),
         "acceleration_std": float(acceleration.std()),
     }
+
+
+def pose_velocity(rotation: NDArray[Any], translation: NDArray[Any], head_height: float = HEAD_HEIGHT) -> NDArray[Any]:
+    """[T-1, 6] rotation (axis-angle, rad) and translation (head heights) from each frame to the next; as `pose_motion`.
+
+    Raises MetricError as that does.
+    """
+    turns, moves = np.asarray(rotation, dtype=np.float64), np.asarray(translation, dtype=np.float64)
+    if turns.shape != moves.shape or turns.ndim != 2 or turns.shape[1] != 3 or len(turns) < 3:
+        raise MetricError(f"poses of shapes {turns.shape} and {moves.shape}: give [T, 3] of both with T ≥ 3")
+    if not head_height > 0:
+        raise MetricError(f"a head height of {head_height} m: give its size in metres")
+    pose = Rotation.from_rotvec(turns)
+    turned = (pose[1:] * pose[:-1].inv()).as_rotvec()
+    return np.concatenate([turned, np.diff(moves, axis=0) / head_height], axis=1)
 
 
 def jaw_agreement(predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:

@@ -189,7 +189,8 @@ def test_bounds_hold_sizes_and_distances_in_the_world(head: HeadTensors) -> None
     with torch.no_grad():
         cloud.scales[:100] += 9
         cloud.means[:50] += 1000
-    clouds.keep_near(cloud, head, Bounds(size=5.0, distance=0.16))
+    unfirm = torch.zeros(len(head.faces), dtype=torch.bool)
+    clouds.keep_near(cloud, head, Bounds(size=5.0, distance=0.16), unfirm)
     after = bind(head.template, head, cloud.parameters(0))
     spacing = float(before.scales[0, 0]) / 0.75
     assert float(after.scales[:100].max()) == pytest.approx(5.0 * spacing, rel=1e-4)
@@ -198,10 +199,47 @@ def test_bounds_hold_sizes_and_distances_in_the_world(head: HeadTensors) -> None
     assert torch.allclose(after.means[50:], before.means[50:])
 
 
+def test_what_hangs_from_a_firm_triangle_may_be_far(head: HeadTensors) -> None:
+    cloud = cloud_on(head, 200)
+    before = bind(head.template, head, cloud.parameters(0))
+    with torch.no_grad():
+        cloud.means[:] += 1000
+    firm = torch.zeros(len(head.faces), dtype=torch.bool)
+    firm[cloud.face_index[0]] = True
+    clouds.keep_near(cloud, head, Bounds(distance=0.1, hanging=0.5), firm)
+    way = (bind(head.template, head, cloud.parameters(0)).means - before.means).detach().norm(dim=1)
+    extent = float((head.template.amax(0) - head.template.amin(0)).amax())
+    hanging = cloud.face_index == cloud.face_index[0]
+    assert 0.5 * extent < float(way[hanging].min()) <= float(way[hanging].max()) < 0.5 * extent * 2
+    assert float(way[~hanging].max()) < 0.3 * extent
+
+
+def test_a_density_thins_out_triangles(head: HeadTensors) -> None:
+    density = torch.ones(len(head.faces))
+    density[: len(density) // 2] = 0.25
+    plain, thin = cloud_on(head), cloud_on(head, density=density)
+
+    def on_first_half(cloud: Cloud) -> float:
+        return float((cloud.face_index < len(density) // 2).double().mean())
+
+    share = on_first_half(plain)
+    assert on_first_half(thin) == pytest.approx(share / 4 / (share / 4 + 1 - share), rel=0.1)
+    # Where there are fewer they are larger, so that the surface stays closed.
+    sizes = bind(head.template, head, thin.parameters(0)).scales[:, 0]
+    first = thin.face_index < len(density) // 2
+    assert float(sizes[first].mean()) == pytest.approx(2 * float(sizes[~first].mean()), rel=1e-3)
+
+
 def test_rates_and_degrees_follow_their_schedules() -> None:
     rates = clouds.Rates()
-    assert clouds.position_rate(0, 100) == pytest.approx(rates.means)
-    assert clouds.position_rate(50, 100) == pytest.approx((rates.means * rates.means_final) ** 0.5)
-    assert clouds.position_rate(500, 100) == pytest.approx(rates.means_final)
+    found = [clouds.learning_rates(step, 100) for step in (0, 50, 60, 80, 500)]
+    assert set(found[0]) == {clouds.PREFIX + name for name in clouds.NAMES}
+    means, scales = ([each[clouds.PREFIX + name] for each in found] for name in ("means", "scales"))
+    assert means[0] == pytest.approx(rates.means) and means[-1] == pytest.approx(rates.means_final)
+    assert means[1] == pytest.approx((rates.means * rates.means_final) ** 0.5)
+    assert scales[:3] == [rates.scales] * 3
+    assert scales[3:] == pytest.approx([rates.scales * rates.settle**0.5, rates.scales * rates.settle])
+    unsettled = clouds.learning_rates(100, 100, replace(rates, settle=1.0))
+    assert unsettled[clouds.PREFIX + "opacities"] == rates.opacities
     assert [clouds.sh_degree_at(step, 10, 1) for step in (0, 9, 10, 99)] == [0, 0, 1, 1]
     assert replace(rates, means=1.0).means == 1.0

@@ -26,9 +26,9 @@ __all__ = [
     "Statistics",
     "initial_cloud",
     "keep_near",
+    "learning_rates",
     "parameter_groups",
     "place",
-    "position_rate",
     "sh_degree_at",
 ]
 
@@ -92,6 +92,10 @@ class Rates:
     opacities: float = 0.05
     sh_dc: float = 0.0025
     sh_rest: float = 0.0025 / 20
+    settle: float = 0.1
+    """factor on all but the means' rate at the last step; 1 is 3DGS, which has 30,000 steps to come to rest"""
+    settle_from: float = 0.6
+    """share of the steps before the others' decay begins"""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,8 @@ class Bounds:
     """largest standard deviation, in mean distances between neighbours (of 60,000 where there are more)"""
     distance: float = 0.16
     """from the triangle's middle along each of its axes, in extents of the head: hair stands off by so much"""
+    hanging: float = 0.6
+    """the same for triangles that hair may hang from (`subject_colours.firm_triangles`)"""
 
 
 def initial_cloud(
@@ -163,6 +169,7 @@ def initial_cloud(
     opacity: float = 0.5,
     mouth_faces: Tensor | None = None,
     colour: float = 0.5,
+    density: Tensor | None = None,
 ) -> Cloud:
     """`count` Gaussians spread evenly over the triangles of the head at rest, by area, lying flat in them.
 
@@ -175,6 +182,7 @@ def initial_cloud(
         opacity: of each, 0…1.
         mouth_faces: (F,) bool: triangles whose Gaussians the mouth head moves; none if None.
         colour: grey of all, 0…1.
+        density: (F,) how many lie on an area of each triangle, against other triangles; alike if None.
 
     Raises:
         ControlError: the count, degree or opacity cannot be used.
@@ -185,16 +193,18 @@ def initial_cloud(
         )
     corners = head.template[head.faces]
     area = _areas(corners)
-    face = torch.multinomial(area.double(), count, replacement=True, generator=generator).sort().values
+    dense = torch.ones_like(area) if density is None else density
+    share = area.double() * dense
+    face = torch.multinomial(share, count, replacement=True, generator=generator).sort().values
     root, ratio = torch.rand(2, count, generator=generator).to(area)
     root = root.sqrt()
     bary = torch.stack([1 - root, root * (1 - ratio), root * ratio], 1)
     places = (bary[:, :, None] * corners[face]).sum(1)
     frames = _frames(head, face)
     means = _local(frames, places)
-    spacing = (area.sum() / count).sqrt()
+    spacing = (share.sum() / count / dense[face, None]).sqrt()
     # Neighbours overlap at one standard deviation; across the surface a third of it, as skin is thin.
-    deviation = spacing * area.new_tensor([0.75, 0.25, 0.75]) / frames.scales[:, :1]
+    deviation = spacing.to(area) * area.new_tensor([0.75, 0.25, 0.75]) / frames.scales[:, :1]
     raw = deviation.log() if scale_activation == "exp" else torch.expm1(deviation).log()
     inside = torch.zeros(count, dtype=torch.bool, device=face.device) if mouth_faces is None else mouth_faces[face]
     rest = (sh_degree + 1) ** 2 - 1
@@ -283,11 +293,16 @@ def parameter_groups(cloud: Cloud, rates: Rates | None = None) -> list[dict[str,
     ]
 
 
-def position_rate(step: int, steps: int, rates: Rates | None = None) -> float:
-    """The learning rate of the means at `step` of `steps`: exponential from `means` to `means_final`."""
+def learning_rates(step: int, steps: int, rates: Rates | None = None) -> dict[str, float]:
+    """The learning rates of all leaves at `step` of `steps`, by the names of `parameter_groups`.
+
+    The means' decays exponentially from `means` to `means_final`, the others' by `settle` from `settle_from` on.
+    """
     own = rates or Rates()
     done = min(max(step / max(steps, 1), 0.0), 1.0)
-    return float(own.means * (own.means_final / own.means) ** done)
+    late = max(done - own.settle_from, 0.0) / max(1 - own.settle_from, 1e-9)
+    found = {PREFIX + name: float(getattr(own, name) * own.settle**late) for name in NAMES}
+    return found | {PREFIX + "means": float(own.means * (own.means_final / own.means) ** done)}
 
 
 def sh_degree_at(step: int, every: int, highest: int) -> int:
@@ -295,8 +310,11 @@ def sh_degree_at(step: int, every: int, highest: int) -> int:
     return min(step // max(every, 1), highest)
 
 
-def keep_near(cloud: Cloud, head: HeadTensors, bounds: Bounds) -> None:
-    """Bring sizes and distances of all Gaussians within bounds, in place. Tracked sizes are those of the rest pose."""
+def keep_near(cloud: Cloud, head: HeadTensors, bounds: Bounds, firm: Tensor) -> None:
+    """Bring sizes and distances of all Gaussians within bounds, in place. Tracked sizes are those of the rest pose.
+
+    `firm` (F,) bool: triangles that `bounds.hanging` is for.
+    """
     with torch.no_grad():
         corners = head.template[head.faces]
         k = _frames(head, torch.arange(len(corners), device=corners.device)).scales[:, 0]
@@ -304,7 +322,8 @@ def keep_near(cloud: Cloud, head: HeadTensors, bounds: Bounds) -> None:
         extent = (head.template.amax(0) - head.template.amin(0)).amax()
         size = bounds.size * spacing / k
         raw = size.log() if cloud.scale_activation == "exp" else torch.expm1(size).log()
-        reach = (bounds.distance * extent / k)[cloud.face_index, None]
+        distance = torch.where(firm, bounds.hanging, bounds.distance)
+        reach = (distance * extent / k)[cloud.face_index, None]
         cloud.scales.clamp_(max=raw[cloud.face_index, None])
         cloud.means.clamp_(-reach, reach)
 

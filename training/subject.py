@@ -5,7 +5,7 @@ The head alone is learnt, over a background that changes: `training.subject_fram
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import plugins
 from ..plugins.camera import Camera
-from . import densification, subject_scene
+from . import densification, subject_scene, subject_state
 from . import gaussian_cloud as clouds
 from .checkpoint import Arrays
 from .gaussian_cloud import Bounds, Cloud, Densification, Rates, Statistics
@@ -24,9 +24,10 @@ from .head import BakedHead, HeadModel
 from .losses import Target, Tracked
 from .render import HeadTensors, Motion, Mouth, RenderOutput, render
 from .scenes import Scene
-from .subject_colours import View, seen_colours, with_hair
+from .subject_colours import View, firm_triangles, seen_colours, seen_triangles, with_hair
 from .subject_frames import Box, Frames, SubjectError, with_a_face
 from .subject_scene import rest_jaw_of
+from .subject_state import State
 
 __all__ = ["Subject", "SubjectError", "SubjectOptions", "rest_jaw_of"]
 
@@ -34,8 +35,9 @@ _COLOUR_VIEWS = 8
 _HAIR_VIEWS = 4
 _HAIR_SHARE = 0.2
 """Of the Gaussians, at most, for what the mesh does not reach; what they leave is room for densification."""
+_UNSEEN = 0.25
+"""Gaussians on an area that no picture shows, against one that is seen: enough to have no holes there."""
 _BOUND_EVERY = 20
-_STATE = 1
 
 MouthOffsets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
@@ -95,6 +97,7 @@ class Subject:
         self.sh_degree = 0
         self.frames = Frames(scene, self.train_indices, size, options.cache_bytes)
         self._device = torch.device(device)
+        self._firm = firm_triangles(self.head)
         self._seed = seed
         self._drawn: list[tuple[RenderOutput, tuple[int, int]]] = []
 
@@ -148,9 +151,22 @@ class Subject:
         cloud = clouds.initial_cloud(tensors, count - spare, generator, sh_degree=own.sh_degree, mouth_faces=faces)
         subject = cls(scene, baked, cloud, own, usable, size=size, seed=seed, notes=notes, device=device)
         if colours:
+            subject.crowd(faces, generator)
             subject.colour()
             subject.add_hair(spare, generator)
         return subject
+
+    def crowd(self, mouth_faces: Tensor, generator: torch.Generator) -> None:
+        """Spread the Gaussians anew, fewer where no picture looks; before `parameter_groups`. As `colour`.
+
+        The mouth keeps all of its own: it is open in few pictures.
+        """
+        seen = seen_triangles(self.head, self.cloud, self._views()) | mouth_faces
+        density = torch.where(seen, 1.0, _UNSEEN)
+        count, degree = len(self.cloud), self.options.sh_degree
+        self.cloud = clouds.initial_cloud(
+            self.head, count, generator, sh_degree=degree, mouth_faces=mouth_faces, density=density
+        )
 
     def add_hair(self, most: int, generator: torch.Generator) -> None:
         """Put up to `most` Gaussians where masks show more than the mesh; before `parameter_groups`. As `colour`."""
@@ -166,12 +182,15 @@ class Subject:
 
     def colour(self) -> None:
         """Give the Gaussians the colours that some training pictures show. Errors as `target`, and ControlError."""
-        chosen = self._some(_COLOUR_VIEWS)
-        jaws = [float(np.linalg.norm(self.scene.frame(index).jaw)) for index in self.train_indices]
-        chosen.append(self.train_indices[int(np.argmax(jaws))])
-        colours = seen_colours(self.head, self.cloud, (self._view(index) for index in chosen))
+        colours = seen_colours(self.head, self.cloud, self._views())
         with torch.no_grad():
             self.cloud.sh_dc.copy_((colours[:, None] - 0.5) / clouds.SH_C0)
+
+    def _views(self) -> Iterator[View]:
+        """Pictures spread over the clip, and that with the widest jaw."""
+        jaws = [float(np.linalg.norm(self.scene.frame(index).jaw)) for index in self.train_indices]
+        chosen = [*self._some(_COLOUR_VIEWS), self.train_indices[int(np.argmax(jaws))]]
+        return (self._view(index) for index in chosen)
 
     def _view(self, index: int) -> View:
         rgb, mask, box = self.frames.crop(index)
@@ -322,21 +341,25 @@ class Subject:
                     self.statistics.add(output.screen_gradient(), output.visible, *size)
         self._drawn.clear()
 
+    def set_rates(self, step: int, steps: int, optimizer: torch.optim.Optimizer) -> None:
+        """Give the optimiser the Gaussians' learning rates of `step` of `steps`."""
+        rates = clouds.learning_rates(step, steps, self.options.rates)
+        for group in optimizer.param_groups:
+            if group.get("name") in rates:
+                group["lr"] = rates[group["name"]]
+
     def densify(self, step: int, optimizer: torch.optim.Optimizer) -> bool:
         """Everything that is due after `optimizer.step()` of step `step` (from 0); call it every step.
 
-        Sets the positions' learning rate and the SH degree of the next step, and clones, splits, prunes and resets
+        Sets the learning rates and the SH degree of the next step, and clones, splits, prunes and resets
         opacities when their time has come. True if the leaves were replaced: then `mouth_index` is another one too.
         """
         own = self.options.densification
         self.sh_degree = clouds.sh_degree_at(step + 1, self.options.sh_every, self.cloud.stored_degree)
-        rate = clouds.position_rate(step + 1, self.options.steps, self.options.rates)
-        for group in optimizer.param_groups:
-            if group.get("name") == clouds.PREFIX + "means":
-                group["lr"] = rate
+        self.set_rates(step + 1, self.options.steps, optimizer)
         done = step + 1
         if done % _BOUND_EVERY == 0:
-            clouds.keep_near(self.cloud, self.head, self.options.bounds)
+            clouds.keep_near(self.cloud, self.head, self.options.bounds, self._firm)
         changed = False
         if own.first <= done <= own.last and done % own.every == 0:
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + done)
@@ -353,18 +376,7 @@ class Subject:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values from which `load_state_dict` goes on: Gaussians, binding, mouth and statistics."""
-        leaves = {name: leaf.detach().cpu().clone() for name, leaf in self.cloud.leaves().items()}
-        return {
-            "version": _STATE,
-            "leaves": leaves,
-            "face_index": self.cloud.face_index.cpu().clone(),
-            "mouth": self.cloud.mouth.cpu().clone(),
-            "scale_activation": self.cloud.scale_activation,
-            "gradient": self.statistics.gradient.cpu().clone(),
-            "seen": self.statistics.seen.cpu().clone(),
-            "sh_degree": self.sh_degree,
-            "seed": self._seed,
-        }
+        return subject_state.state_of(State(self.cloud, self.statistics, self.sh_degree, self._seed))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave. The optimiser's groups must be made (or loaded) after this.
@@ -372,24 +384,8 @@ class Subject:
         Raises:
             SubjectError: the state is of another version or head, or its sizes disagree.
         """
-        try:
-            if state["version"] != _STATE:
-                raise SubjectError(f"the state has version {state['version']}, not {_STATE}: update emotag")
-            face, mouth = state["face_index"].long(), state["mouth"].bool()
-            leaves = {name: state["leaves"][name].float() for name in clouds.NAMES}
-            statistics = Statistics(state["gradient"].float(), state["seen"].float())
-            degree, seed = int(state["sh_degree"]), int(state["seed"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise SubjectError(f"not the state of a subject ({error}): use a checkpoint of this program") from error
-        sizes = {len(value) for value in (face, mouth, *leaves.values(), *statistics)}
-        if len(sizes) != 1 or int(face.max()) >= len(self.baked.faces):
-            raise SubjectError("the state's Gaussians do not fit each other or this head: use a checkpoint of it")
-        moved = {name: value.to(self._device).requires_grad_() for name, value in leaves.items()}
-        self.cloud = Cloud(
-            face.to(self._device), mouth.to(self._device), **moved, scale_activation=state["scale_activation"]
-        )
-        self.statistics = Statistics(*(value.to(self._device) for value in statistics))
-        self.sh_degree, self._seed = degree, seed
+        found = subject_state.read_state(state, len(self.baked.faces), self._device)
+        self.cloud, self.statistics, self.sh_degree, self._seed = found
         self._drawn.clear()
 
     # Export

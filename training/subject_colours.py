@@ -18,7 +18,7 @@ from ..runtime.errors import ControlError
 from .gaussian_cloud import Cloud, Spot, place
 from .render import Bound, HeadTensors, Motion, RenderOutput, bind, rasterize, skin
 
-__all__ = ["View", "seen_colours", "with_hair"]
+__all__ = ["View", "firm_triangles", "seen_colours", "seen_triangles", "with_hair"]
 
 _OPAQUE = 0.95
 _SURE = 0.9
@@ -26,10 +26,18 @@ _SURE = 0.9
 _NEAR = 2.0
 """Standard deviations behind the visible surface up to which a Gaussian counts as seen."""
 _COVERED = 0.5
-_STILL = 0.05
-"""Share of jaw and eyes in a triangle's corners, up to which it keeps still when they move."""
-_CALMEST = 0.2
-"""Share of the triangles that count as still in any case."""
+_BEHIND = 0.02
+"""Of the picture's longer side: how far hair is taken to go on behind what hides it."""
+_CLEAR = 0.03
+"""Extents of the head that it must be behind that."""
+_FIRM = 0.02
+"""How much of a triangle's motion is another than the head's turning, up to which hair may hang from it."""
+_BENT = 10.0
+"""Of a corner's way by expressions and pose correctives, in extents of the head, against a bone's weight."""
+_FIRMEST = 0.1
+"""Share of the triangles that count as firm in any case."""
+_HEAD_JOINT = 1
+"""Turns the head, FLAME calls it the neck."""
 
 
 class View(NamedTuple):
@@ -71,6 +79,16 @@ def seen_colours(head: HeadTensors, cloud: Cloud, views: Iterable[View]) -> Tens
         return colours
 
 
+def seen_triangles(head: HeadTensors, cloud: Cloud, views: Iterable[View]) -> Tensor:
+    """(F,) bool: triangles that some picture shows, and those that touch them. Seen is as in `seen_colours`."""
+    with torch.no_grad():
+        touched = torch.zeros(len(head.template), dtype=torch.bool, device=cloud.means.device)
+        for view in views:
+            index, _ = _seen(head, cloud, view)
+            touched[head.faces[cloud.face_index[index]]] = True
+        return touched[head.faces].any(1)
+
+
 def _seen(head: HeadTensors, cloud: Cloud, view: View) -> tuple[Tensor, Tensor]:
     """Gaussians that a picture shows, and their pixels' colours."""
     camera = view.camera
@@ -99,10 +117,10 @@ def with_hair(head: HeadTensors, cloud: Cloud, views: Iterable[View], most: int,
     """The cloud with up to `most` more Gaussians where masks show what the head's mesh does not reach.
 
     They are put behind such pixels, evenly, at the depth that the view knows or else that of the nearest covered pixel,
-    as large as a pixel is there, in its colour, and bound to the nearest triangle that neither jaw nor eyes move.
+    as large as a pixel is there, in its colour, and bound to the nearest triangle of `firm_triangles`: hair hangs from
+    the skull, beside a neck that turns less.
     """
-    moved = head.weights[head.faces][:, :, 2:].sum(-1).amax(1)
-    still = torch.nonzero(moved <= moved.quantile(_CALMEST).clamp_min(_STILL)).squeeze(1)
+    still = torch.nonzero(firm_triangles(head)).squeeze(1)
     with torch.no_grad():
         for view in views:
             if most <= 0:
@@ -114,10 +132,25 @@ def with_hair(head: HeadTensors, cloud: Cloud, views: Iterable[View], most: int,
     return cloud
 
 
+def firm_triangles(head: HeadTensors) -> Tensor:
+    """(F,) bool: triangles that turn with the head as one, whatever face and jaw do: the skull's.
+
+    What is bound to them from afar moves as hair does; a triangle that bends would swing it.
+    """
+    with torch.no_grad():
+        extent = (head.template.amax(0) - head.template.amin(0)).amax()
+        bent = head.bases.reshape(len(head.bases), -1, 3).square().sum((0, 2)).sqrt() / extent
+        slack = (1 - head.weights[:, _HEAD_JOINT] + _BENT * bent)[head.faces].amax(1)
+        return slack <= slack.quantile(_FIRMEST).clamp_min(_FIRM)
+
+
 def _bare(
     head: HeadTensors, cloud: Cloud, view: View, still: Tensor, most: int, generator: torch.Generator
 ) -> Spot | None:
-    """Places behind the pixels of a picture that the mask covers and the cloud does not."""
+    """Places behind the pixels of a picture that the mask covers and the cloud does not, and behind the cloud beside.
+
+    A face that turns bares some of what was behind it; hair goes on there as it is seen beside.
+    """
     camera = view.camera
     _, output = _opaque(head, cloud, view)
     assert output.depth is not None
@@ -125,25 +158,48 @@ def _bare(
     bare = (view.mask > _SURE) & ~covered
     if not bool(covered.any()) or int(bare.sum()) == 0:
         return None
-    depth = output.depth / output.alpha.clamp_min(1e-6)
-    rows, columns = distance_transform_edt(~covered.cpu().numpy(), return_distances=False, return_indices=True)
-    depth = depth[torch.from_numpy(rows).long(), torch.from_numpy(columns).long()]
+    surface = output.depth / output.alpha.clamp_min(1e-6)
+    depth = surface[_nearest(covered)[1]]
     if view.depth is not None:
         known = torch.isfinite(view.depth) & (view.depth > 0)
         depth = torch.where(known, view.depth, depth)
-    row, column = torch.nonzero(bare).unbind(1)
+    way, beside = _nearest(bare)
+    extent = (head.template.amax(0) - head.template.amin(0)).amax()
+    hidden = covered & (way <= _BEHIND * max(camera.width, camera.height))
+    hidden &= depth[beside] > surface + _CLEAR * extent
+    row, column = torch.nonzero(bare | hidden).unbind(1)
     share = max(-(-len(row) // most), 1)
     chosen = torch.randperm(len(row), generator=generator).to(row.device)[: len(row) // share]
     row, column = row[chosen], column[chosen]
-    z = depth[row, column]
+    source = (beside[0][row, column], beside[1][row, column])
+    z = depth[source]
     at = torch.stack([(column + 0.5 - camera.cx) / camera.fx * z, (row + 0.5 - camera.cy) / camera.fy * z, z], 1)
     matrix = torch.from_numpy(camera.view.copy()).to(at)
     places = (at - matrix[:3, 3]) @ matrix[:3, :3]
     vertices = skin(head, view.motion)
+    there = bare[row, column] | _outside(vertices, head.faces, places)
     middles = vertices[head.faces[still]].mean(1)
     nearest = torch.from_numpy(cKDTree(middles.cpu().numpy()).query(places.cpu().numpy())[1]).to(still.device)
     size = 0.6 * share**0.5 * z / camera.fx
-    return Spot(still[nearest], vertices, places, size, view.rgb[:, row, column].T)
+    colours = view.rgb[:, source[0], source[1]].T
+    return Spot(still[nearest][there], vertices, places[there], size[there], colours[there])
+
+
+def _nearest(pixels: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Of every pixel the nearest one of `pixels` (H, W) bool: how far it is, and its row and column."""
+    way, (rows, columns) = distance_transform_edt(~pixels.cpu().numpy(), return_indices=True)
+    place = (torch.from_numpy(rows).long().to(pixels.device), torch.from_numpy(columns).long().to(pixels.device))
+    return torch.from_numpy(way).to(pixels.device), place
+
+
+def _outside(vertices: Tensor, faces: Tensor, places: Tensor) -> Tensor:
+    """(N,) bool: places (N, 3) that lie before their nearest triangle, so not in the head."""
+    corners = vertices[faces]
+    middles = corners.mean(1)
+    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    nearest = torch.from_numpy(cKDTree(middles.cpu().numpy()).query(places.cpu().numpy())[1]).to(faces.device)
+    outside: Tensor = ((places - middles[nearest]) * normals[nearest]).sum(1) > 0
+    return outside
 
 
 def _pixels(bound: Bound, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:

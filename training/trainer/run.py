@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...runtime.errors import EmotagError
-from ..gaussian_cloud import PREFIX, Statistics, position_rate
+from ..gaussian_cloud import Statistics
 from ..grmn import Motion as Predicted
 from ..head import HeadModel
 from ..losses import LossError, LossWeights, total
@@ -284,10 +284,7 @@ class Run:
         subject.densify(person.steps, person.optimizer)
         person.steps += 1
         if self.minutes is not None:
-            rate = position_rate(self.position(), self.config.steps, subject.options.rates)
-            for group in person.optimizer.param_groups:
-                if group["name"] == PREFIX + "means":
-                    group["lr"] = rate
+            subject.set_rates(self.position(), self.config.steps, person.optimizer)
 
 
 def start_run(

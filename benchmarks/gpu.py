@@ -1,10 +1,10 @@
-"""Correctness and speed on an NVIDIA GPU, in one run, to a JSON file: kernels, networks, whole steps, rivals.
+"""Correctness and speed on an NVIDIA GPU, in one run, to a JSON file: kernels, networks, whole steps, crowds, rivals.
 
 Usage: python -m benchmarks.gpu [--device 0] [--bundle demo.emotag] [--checkpoint training/assets/demo.pt] [--quick]
 
 Needs the CUDA kernels (docs/cuda_kernels.md) and emotag[gpu]. Times are milliseconds by CUDA events around recorded
 graphs, warmed, median and tenth percentile; `step` is elapsed time of the whole call on the host, picture included.
-Exits with 1 if a check fails, 2 if there is no GPU to run on.
+Exits with 1 if a check fails, 2 if there is no GPU to run on. Targets are for an H200; they are reported, not enforced.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +32,8 @@ from emotag.runtime.backends.driver import version_text
 from emotag.runtime.errors import BackendError
 from emotag.runtime.model import Model
 
-from .gpu_checks import run_checks
+from .gpu_checks import LEAST_DECIBELS, Check, run_checks
+from .gpu_crowd import measure_crowd
 from .gpu_device import Drawing, Gpu, scene_of
 from .gpu_rivals import measure_gsplat, measure_torch_eager
 
@@ -38,7 +41,12 @@ RESULTS = Path(__file__).parent / "results"
 TOGETHER = 10  # repetitions of a stage in one graph
 AVATARS = (1, 2, 4, 8, 16, 32, 64)
 FRAMES_PER_SECOND = 25
-PACKAGES = ("emotag", "numpy", "onnxruntime-gpu", "tensorrt", "tensorrt-cu13", "cuda-python", "torch", "gsplat")
+BACKENDS = ("cuda", "tensorrt")
+PACKAGES = (
+    *("emotag", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu13", "tensorrt-rtx-cu13-bindings"),
+    *("cuda-python", "cuda-bindings", "torch", "gsplat"),
+)
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
 
 
 def environment(gpu: Gpu) -> dict[str, Any]:
@@ -55,11 +63,18 @@ def environment(gpu: Gpu) -> dict[str, Any]:
         "device": device.name,
         "compute_capability": device.sm,
         "memory_bytes": device.memory,
+        "driver": driver_version(),
         "driver_cuda": version_text(device.driver),
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": versions,
     }
+
+
+def driver_version(file: Path = DRIVER_FILE) -> str:
+    """The driver's own version, such as "580.95.05", as the kernel module tells it."""
+    found = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", file.read_text()) if file.exists() else None
+    return found[1] if found else "unknown"
 
 
 def measure_kernels(gpu: Gpu, scene: plugins.Scene, size: int, runs: int) -> dict[str, Any]:
@@ -164,11 +179,34 @@ def measure_all(gpu: Gpu, options: argparse.Namespace) -> dict[str, Any]:
         "gsplat": measure_gsplat(gpu, scene, options.size, options.runs),
         "pytorch_eager": measure_torch_eager(options.checkpoint, options.runs),
     }
-    for name in ("cuda", "tensorrt"):
+    for name in BACKENDS:
         device = f"{name}:{options.device}"
         result[name] = measure_networks(gpu, options.bundle, device, options.runs)
         result[name] |= measure_step(options.bundle, device, options.runs)
-    return result
+        result[name]["crowd"] = measure_crowd(options.bundle, device, AVATARS, options.runs)
+        result["checks"] += [check.as_json() for check in step_checks(name, result[name])]
+    return result | {"targets": targets(result)}
+
+
+def step_checks(name: str, measured: dict[str, Any]) -> Iterator[Check]:
+    """Whole steps of a backend against the CPU's."""
+    if "least_decibels_from_cpu" in measured:
+        value = measured["least_decibels_from_cpu"]
+        yield Check(f"step on {name}: least dB against the CPU", value, LEAST_DECIBELS, more=True)
+
+
+def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The targets of an H200-class card, each with what was measured; None where it was not."""
+    step = result["tensorrt"].get("step", {}).get("median")
+    crowd = {row["avatars"]: row["milliseconds"]["p95"] for row in result["tensorrt"]["crowd"] if "milliseconds" in row}
+    rival = result["gsplat"].get("milliseconds", {}).get("median")
+    render = result["kernels"]["render"]["median"]
+    rows = [("render, ms", render, 0.5), ("render against gsplat's forward, ms", render, rival)]
+    rows += [("step with TensorRT, ms", step, 1.0), ("64 avatars, ms of the 40 of a frame", crowd.get(64), 40.0)]
+    return [
+        {"name": name, "value": value, "target": target, "met": None if None in (value, target) else value <= target}
+        for name, value, target in rows
+    ]
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -203,8 +241,11 @@ def report(result: dict[str, Any], out: Path) -> bool:
             print(f"{name:8} {value['median']:.4f} ms ({value['p10']:.4f})")
     for row in result["avatars"]:
         print(f"{row['avatars']:3d} avatars {row['milliseconds']['median']:.3f} ms")
-    for name in ("gsplat", "pytorch_eager", "cuda", "tensorrt"):
+    for name in ("gsplat", "pytorch_eager", *BACKENDS):
         print(f"{name}: {json.dumps(result[name])}")
+    for target in result["targets"]:
+        met = {True: "met", False: "MISSED", None: "not measured"}[target["met"]]
+        print(f"target {met}: {target['name']} {target['value']} (at most {target['target']})")
     print(f"written to {out}")
     return all(check["passed"] for check in result["checks"])
 

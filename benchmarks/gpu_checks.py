@@ -12,6 +12,7 @@ from emotag import plugins
 from emotag.plugins.cuda import Array, Options, Stages
 
 from .gpu_device import Drawing, Gpu, egg
+from .gpu_stages import stage_errors
 
 LEAST_DECIBELS = 45.0
 
@@ -43,7 +44,7 @@ def decibels(a: np.ndarray, b: np.ndarray, peak: float = 255.0) -> float:
 def run_checks(gpu: Gpu, scene: plugins.Scene, size: int) -> list[Check]:
     """All of them."""
     parts: list[Callable[[Gpu, plugins.Scene, int], Iterator[Check]]] = [
-        check_skin, check_bind, check_pictures, check_avatars, check_overflow, check_repeats,
+        check_skin, check_bind, check_stages, check_pictures, check_avatars, check_overflow, check_repeats,
     ]  # fmt: skip
     return [check for part in parts for check in part(gpu, scene, size)]
 
@@ -79,6 +80,12 @@ def check_bind(gpu: Gpu, scene: plugins.Scene, size: int) -> Iterator[Check]:
     yield Check("bind: largest error of means, metres", float(np.abs(means - wanted.means).max()), 2e-6)
     yield Check("bind: 1 - |q·q'|", float(1 - np.abs((quats * wanted.quats).sum(axis=1)).min()), 1e-5)
     yield Check("bind: largest relative error of scales", float(np.abs(scales / wanted.scales - 1).max()), 1e-4)
+
+
+def check_stages(gpu: Gpu, scene: plugins.Scene, size: int) -> Iterator[Check]:
+    """Mouth, projection and sort, on a scene of their own."""
+    for name, value, bar in stage_errors(gpu):
+        yield Check(name, value, bar)
 
 
 def check_pictures(gpu: Gpu, scene: plugins.Scene, size: int) -> Iterator[Check]:

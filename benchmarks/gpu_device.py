@@ -18,6 +18,9 @@ from emotag.runtime.backends.memory import Allocation
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import egg  # noqa: E402
+import reference  # noqa: E402
+
+__all__ = ["AUDIO_WIDTH", "Drawing", "Gpu", "egg", "reference", "scene_of"]
 
 Work = Callable[[int], None]
 """Enqueues something on a stream."""

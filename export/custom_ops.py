@@ -7,6 +7,7 @@ and TensorRT for RTX inline the function, full TensorRT takes the registered plu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -16,8 +17,11 @@ import torch
 from onnx import defs, helper
 from torch import Tensor
 
+from ..plugins import cuda
 from ..plugins.tensorrt import NAMESPACE, RASTERIZATION, SKINNING, VERSION
-from ..plugins.tensorrt.nodes import RASTERIZATION_INPUTS, SKINNING_INPUTS
+from ..plugins.tensorrt.launch import Launcher
+from ..plugins.tensorrt.nodes import RASTERIZATION_INPUTS, SKINNING_INPUTS, STATUS_WORDS, NodeAttributes
+from ..runtime.errors import BackendError
 
 OPSET = 20
 
@@ -185,82 +189,136 @@ def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=imports, functions=[skinning_function()], ir_version=10)
 
 
+@dataclass(frozen=True)
+class Hardware:
+    """What `gaussian_rasterization` runs on: PyTorch's name for the device, its kernels, its memory."""
+
+    kind: str = "cuda"
+    kernels: Callable[[], cuda.Library] = cuda.load
+    cudart: Any = None
+
+
+HARDWARE = Hardware()
+
+
+@torch.library.custom_op("emotag::gaussian_rasterization", mutates_args=())
+def gaussian_rasterization(
+    vertices: Tensor, encoded_audio: Tensor, controls: Tensor, scene: Tensor, width: int, height: int, mouth_moves: bool
+) -> tuple[Tensor, Tensor]:
+    """The picture uint8 [H,W,3] and the kernels' status int32 [8] (`plugins.cuda.Status`), on a GPU.
+
+    vertices [V,3] metres, encoded_audio [A], controls [40] (`plugins.cuda.controls`), scene: the bytes of
+    `plugins.cuda.Library.pack`. Raises BackendError without the kernels or for tensors that are not on a GPU.
+    """
+    if vertices.device.type != HARDWARE.kind:
+        raise BackendError(
+            f"emotag::gaussian_rasterization draws on a GPU, its vertices are on {vertices.device}: move them there; "
+            "plugins.Renderer draws on the processor"
+        )
+    blob = scene.numpy(force=True).tobytes()
+    attributes = NodeAttributes(blob, len(vertices), width, height, mouth_moves)
+    launcher = Launcher(HARDWARE.kernels(), RASTERIZATION, attributes, HARDWARE.cudart)
+    picture = torch.zeros((height, width, 3), dtype=torch.uint8, device=vertices.device)
+    status = torch.zeros(STATUS_WORDS, dtype=torch.int32, device=vertices.device)
+    inputs = [tensor.contiguous() for tensor in (vertices, encoded_audio, controls)]
+    stream = torch.cuda.current_stream().cuda_stream if vertices.is_cuda else 0
+    launcher.run([tensor.data_ptr() for tensor in inputs], [picture.data_ptr(), status.data_ptr()], stream)
+    if vertices.is_cuda:
+        torch.cuda.current_stream().synchronize()  # the launcher's memory goes with it
+    return picture, status
+
+
+@gaussian_rasterization.register_fake
+def _(
+    vertices: Tensor, encoded_audio: Tensor, controls: Tensor, scene: Tensor, width: int, height: int, mouth_moves: bool
+) -> tuple[Tensor, Tensor]:
+    return vertices.new_empty((height, width, 3), dtype=torch.uint8), vertices.new_empty(8, dtype=torch.int32)
+
+
 def translations() -> dict[Any, Callable[..., Any]]:
     """For `torch.onnx.export(custom_translation_table=…)`: the operators as nodes of our domain."""
-    _register_schema()
+    _register_schemas()
     nodes = onnxscript.values.Opset(NAMESPACE, 1)
 
-    def skinning(*inputs: Any, parents: list[int]) -> Any:
-        return nodes.FlameSkinning(*inputs, parents=parents, plugin_version=VERSION, plugin_namespace=NAMESPACE)
-
-    def positional(
+    def skinning(
         expression: Any, pose: Any, translation: Any, template: Any, expression_basis: Any, pose_basis: Any,
         joints: Any, joint_expression_basis: Any, weights: Any, parents: list[int],
     ) -> Any:  # fmt: skip
-        moving = (expression, pose, translation)
-        return skinning(
-            *moving, template, expression_basis, pose_basis, joints, joint_expression_basis, weights, parents=parents
-        )
+        return nodes.FlameSkinning(
+            expression, pose, translation, template, expression_basis, pose_basis, joints, joint_expression_basis,
+            weights, parents=parents, plugin_version=VERSION, plugin_namespace=NAMESPACE,
+        )  # fmt: skip
 
-    return {torch.ops.emotag.flame_skinning.default: positional}
+    def rasterization(
+        vertices: Any, encoded_audio: Any, controls: Any, scene: Any, width: int, height: int, mouth_moves: bool
+    ) -> Any:
+        return nodes.GaussianRasterization(
+            vertices, encoded_audio, controls, scene, width=width, height=height, mouth_moves=int(mouth_moves),
+            plugin_version=VERSION, plugin_namespace=NAMESPACE,
+        )  # fmt: skip
+
+    operators = torch.ops.emotag
+    return {operators.flame_skinning.default: skinning, operators.gaussian_rasterization.default: rasterization}
 
 
-def _register_schema() -> None:
-    """onnxscript writes only nodes whose schema is known."""
+def _register_schemas() -> None:
+    """onnxscript writes only nodes whose schema is known; the checker wants every attribute in it."""
     if defs.has(SKINNING, NAMESPACE):
         return
-    kind = defs.OpSchema.AttrType
-    attributes = [defs.OpSchema.Attribute("parents", kind.INTS, required=True)]
+    kind, formal = defs.OpSchema.AttrType, defs.OpSchema.FormalParameter
+    plugin = [defs.OpSchema.Attribute("scene", kind.STRING, required=False)]
+    plugin += [defs.OpSchema.Attribute(name, kind.INT, required=False) for name in ("vertices", *_SIZE)]
     for name, value in (("plugin_version", VERSION), ("plugin_namespace", NAMESPACE)):
-        attributes.append(defs.OpSchema.Attribute(name, helper.make_attribute(name, value)))
+        plugin.append(defs.OpSchema.Attribute(name, helper.make_attribute(name, value)))
+    floats = [("T", ["tensor(float)", "tensor(float16)"], "")]
     defs.register_schema(
         defs.OpSchema(
             SKINNING,
             NAMESPACE,
             1,
-            inputs=[defs.OpSchema.FormalParameter(name, "T") for name in SKINNING_INPUTS],
-            outputs=[defs.OpSchema.FormalParameter("skinned", "T")],
-            type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "")],
-            attributes=attributes,
+            inputs=[formal(name, "T") for name in SKINNING_INPUTS],
+            outputs=[formal("skinned", "T")],
+            type_constraints=floats,
+            attributes=[defs.OpSchema.Attribute("parents", kind.INTS, required=True), *plugin],
+        )
+    )
+    optional = defs.OpSchema.FormalParameterOption.Optional
+    defs.register_schema(
+        defs.OpSchema(
+            RASTERIZATION,
+            NAMESPACE,
+            1,
+            inputs=[  # under names that no attribute has
+                *(formal(f"{name}_input", "T") for name in RASTERIZATION_INPUTS),
+                formal("scene_input", "tensor(uint8)", param_option=optional),
+            ],
+            outputs=[formal("picture", "tensor(uint8)"), formal("status", "tensor(int32)")],
+            type_constraints=floats,
+            attributes=plugin,
         )
     )
 
 
+_SIZE = ("width", "height", "mouth_moves")
+
+
 def complete(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Adds the function's body to a graph that has skinning nodes."""
+    """Adds the function's body to a graph that has skinning nodes, and the scene to the nodes if it has one.
+
+    The scene goes from an input of the rasterization node to an attribute of both nodes, where plugins look for it.
+    """
     functions = [f for f in model.functions if (f.domain, f.name) != (NAMESPACE, SKINNING)]
     del model.functions[:]
     model.functions.extend([*functions, skinning_function()])
     if all(entry.domain != NAMESPACE for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(NAMESPACE, 1))
+    ours = [node for node in model.graph.node if node.domain == NAMESPACE]
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    for drawing in [node for node in ours if node.op_type == RASTERIZATION]:
+        packed = constants[drawing.input.pop()]
+        vertices = next(constants[n.input[3]].dims[0] for n in ours if n.op_type == SKINNING)
+        for node in ours:
+            scene = onnx.numpy_helper.to_array(packed).tobytes()
+            node.attribute.extend([helper.make_attribute("scene", scene), helper.make_attribute("vertices", vertices)])
+        model.graph.initializer.remove(packed)
     return model
-
-
-def add_rasterization(
-    model: onnx.ModelProto, scene: bytes, vertices: int, width: int, height: int, mouth_moves: bool
-) -> onnx.ModelProto:
-    """The whole frame: the picture [H,W,3] from `vertices`, `encoded_audio` and a new input `controls` [40].
-
-    Only full TensorRT runs it, with the plugins of plugins/tensorrt; both nodes get the packed scene.
-    """
-    whole: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
-    fields: dict[str, Any] = {
-        "scene": scene,
-        "vertices": vertices,
-        "plugin_version": VERSION,
-        "plugin_namespace": NAMESPACE,
-    }
-    for node in whole.graph.node:
-        if (node.domain, node.op_type) == (NAMESPACE, SKINNING):
-            kept = [attribute for attribute in node.attribute if attribute.name not in fields]
-            del node.attribute[:]
-            node.attribute.extend([*kept, *(helper.make_attribute(n, v) for n, v in fields.items())])
-    size: dict[str, Any] = {"width": width, "height": height, "mouth_moves": int(mouth_moves)}
-    whole.graph.node.append(
-        helper.make_node(
-            RASTERIZATION, list(RASTERIZATION_INPUTS), ["picture"], "rasterization", domain=NAMESPACE, **fields, **size
-        )
-    )
-    whole.graph.input.append(helper.make_tensor_value_info("controls", onnx.TensorProto.FLOAT, [40]))
-    whole.graph.output.append(helper.make_tensor_value_info("picture", onnx.TensorProto.UINT8, [height, width, 3]))
-    return whole

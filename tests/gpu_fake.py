@@ -50,8 +50,8 @@ class Cudart:
     cudaStreamNonBlocking = 1
     _KINDS = {1: "upload", 2: "download", 3: "copy"}
 
-    def __init__(self, driver: int = 13040, devices: int = 1, memory: int = 1 << 30) -> None:
-        self.driver, self.devices, self.free_memory = driver, devices, memory
+    def __init__(self, driver: int = 13040, devices: int = 1, memory: int = 1 << 30, name: bytes = b"Fake GPU") -> None:
+        self.driver, self.devices, self.free_memory, self.name = driver, devices, memory, name
         self.log: list[str] = []
         self.blocks: dict[int, Any] = {}
         self.capturing: dict[int, list[tuple[str, Work]]] = {}
@@ -82,7 +82,7 @@ class Cudart:
         return SUCCESS, self.devices
 
     def cudaGetDeviceProperties(self, index: int) -> Any:
-        return SUCCESS, SimpleNamespace(name=b"Fake GPU\0\0", major=8, minor=9, totalGlobalMem=self.free_memory)
+        return SUCCESS, SimpleNamespace(name=self.name + b"\0\0", major=8, minor=9, totalGlobalMem=self.free_memory)
 
     def cudaSetDevice(self, index: int) -> Any:
         return (self._status("cudaSetDevice"),)
@@ -192,6 +192,7 @@ class Plan:
 
     def bind(self, blob: int, workspace: int, workspace_bytes: int) -> None:
         assert workspace_bytes >= self.workspace_bytes and not blob % 256 and not workspace % 256
+        self._kernels.cudart.log.append("bind workspace")
         self._bound = True
 
     def grown(self, status: Status) -> Plan:
@@ -247,6 +248,7 @@ class TensorRT:
     ProfilingVerbosity = SimpleNamespace(DETAILED=1)
     TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
     ComputeCapability = SimpleNamespace(SM80=1, SM89=3)
+    LayerType = SimpleNamespace(DEQUANTIZE="dequantize", MATRIX_MULTIPLY="product")
     float32, float16 = "float32", "float16"
 
     class IProgressMonitor:
@@ -296,9 +298,10 @@ class _Builder:
             self._logger.log(_Severity.ERROR, "no implementation for node mm")
             return None
         self._trt.builds += 1
-        config.progress_monitor.phase_start("Building", None, 2)
-        assert config.progress_monitor.step_complete("Building", 1)
-        config.progress_monitor.phase_finish("Building")
+        if hasattr(config, "progress_monitor"):
+            config.progress_monitor.phase_start("Building", None, 2)
+            assert config.progress_monitor.step_complete("Building", 1)
+            config.progress_monitor.phase_finish("Building")
         bits = sum(1 << member for member in config.capabilities)
         return plan_header(64 + len(network.content), self._trt.__version__, bits) + network.content
 
@@ -311,7 +314,7 @@ class _Parser:
         with open(path, "rb") as file:
             content = self._network.content = file.read()
         inputs = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).get_inputs()
-        self._network.num_inputs = len(inputs)
+        self._network.num_inputs, self._network.num_layers = len(inputs), 0
         self._network.get_input = lambda i: SimpleNamespace(name=inputs[i].name, shape=inputs[i].shape)
         return True
 
@@ -358,6 +361,7 @@ class _Context:
 
     def set_tensor_address(self, name: str, pointer: int) -> bool:
         assert not pointer % 256, f"{name} is not aligned"
+        self._cudart.log.append(f"address {name}")
         self._addresses[name] = pointer
         return True
 

@@ -114,6 +114,22 @@ def test_two_avatars_share_engines_and_nothing_else(bundle: Path, use: Any) -> N
         agree(alone.step(samples), first.step(samples))
 
 
+def test_avatars_on_threads_of_their_own(bundle: Path, use: Any) -> None:
+    """Engines, kernels and GPU are shared; states, streams and recordings are not."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    use(machine(Cudart()))
+    model = Model.load(bundle, "tensorrt")
+    crowd = [Avatar(model) for _ in range(6)]
+    alone = [Avatar(bundle, device="cpu", threads=1) for _ in crowd]
+    heard = [speech(seed=number) for number in range(len(crowd))]
+    with ThreadPoolExecutor(4) as pool:
+        for frame in range(FRAMES):
+            made = list(pool.map(lambda avatar, samples: avatar.step(samples), crowd, [s[frame] for s in heard]))
+            for avatar, samples, found in zip(alone, heard, made, strict=True):
+                agree(avatar.step(samples[frame]), found)
+
+
 def test_a_pipelined_avatar_is_the_same(bundle: Path, use: Any) -> None:
     use(machine(Cudart()))
     cpu = Avatar(bundle, device="cpu", threads=1, pipelined=True)

@@ -11,8 +11,9 @@ from typing import Any
 
 import gpu_fake
 import pytest
+from synthetic_bundle import Shape, write_bundle
 
-from emotag.runtime.backends import Driver
+from emotag.runtime.backends import Driver, choice
 from emotag.runtime.errors import BackendError
 
 ROOT = Path(__file__).parent.parent
@@ -72,19 +73,38 @@ def test_everything_on_a_stand_in(
     monkeypatch.setattr(bench, "AVATARS", (1, 2))
     monkeypatch.setattr(bench, "TOGETHER", 2)
     monkeypatch.setattr(bench, "scene_of", lambda count: SMALL)
-    nowhere = tmp_path / "nowhere"
-    options = Namespace(gaussians=400, size=32, runs=2, device=0, bundle=nowhere, checkpoint=nowhere)
+    monkeypatch.setenv("EMOTAG_CACHE", str(tmp_path / "cache"))
+    cudart = gpu.driver._cudart
+    monkeypatch.setattr(choice, "MACHINE", gpu_fake.machine(cudart, onnx=gpu_fake.Onnx(cudart)))
+    bundle = write_bundle(tmp_path / "a.emotag", Shape(size=16, gaussians=20))
+    options = Namespace(gaussians=400, size=32, runs=2, device=0, bundle=bundle, checkpoint=tmp_path / "nowhere")
     result = bench.measure_all(gpu, options)
     assert bench.report(result, tmp_path / "out" / "gpu.json")
     written = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert written["environment"]["device"] == "Fake GPU" and written["environment"]["compute_capability"] == "sm_89"
+    assert written["environment"]["driver"] and written["environment"]["driver_cuda"] == "13.4"
     assert len(written["checks"]) > 20 and all(check["passed"] for check in written["checks"])
+    names = " ".join(check["name"] for check in written["checks"])
+    for part in ("skin", "bind", "mouth", "projection", "sort", "frame", "step on cuda", "step on tensorrt"):
+        assert part in names
     assert set(written["kernels"]) >= {"skin", "mouth", "project", "sort", "blend", "bind", "render"}
     assert written["kernels"]["skin"]["median"] == pytest.approx(0.5)  # two in one recording, a millisecond apart
     assert [row["avatars"] for row in written["avatars"]] == [1, 2]
-    for name in ("gsplat", "pytorch_eager", "cuda", "tensorrt"):
+    for name in ("gsplat", "pytorch_eager"):
         assert written[name]["skipped"]
+    for name in ("cuda", "tensorrt"):
+        assert written[name]["step"]["median"] > 0 and {"grmn", "audio"} <= set(written[name])
+        assert [row["avatars"] for row in written[name]["crowd"]] == [1, 2]
+    met = {target["name"]: target["met"] for target in written["targets"]}
+    assert set(met.values()) <= {True, False, None} and met["render against gsplat's forward, ms"] is None
+    assert met["64 avatars, ms of the 40 of a frame"] is None, "64 were not measured"
     assert "ok     skin" in capsys.readouterr().out
+
+
+def test_the_drivers_version_is_read(tmp_path: Path) -> None:
+    told = tmp_path / "version"
+    told.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n")
+    assert bench.driver_version(told) == "580.95.05" and bench.driver_version(tmp_path / "none") == "unknown"
 
 
 def test_a_wrong_kernel_fails_a_check(gpu: gpu_device.Gpu) -> None:

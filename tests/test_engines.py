@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +11,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import tiny
 from synthetic_bundle import Shape, avatar_tensors, write_bundle
+from whole_frame import frame_step
 
+from emotag import plugins
 from emotag.export.engines import EngineOptions, audit_text, layer_counts, write_engines
 from emotag.export.engines.tracks import Heard
+from emotag.export.engines.write import Tools, lowered
+from emotag.export.frame_graph import frame_graph
+from emotag.export.graphs import _export, graphs_of
 from emotag.runtime import BackendError, BundleError, ExportError
 from emotag.runtime.backends.engine_build import EngineLibrary, build_engine, check_plan, load_library
 from emotag.runtime.backends.engine_files import engine_source, read_index
@@ -41,8 +49,8 @@ def heard(bundle: Path, seconds: float = 1.5) -> Heard:
     states = {
         graph: {n.split(".", 2)[2]: v for n, v in tensors.items() if n.startswith(f"state.{graph}.")} for graph in NAMES
     }
-    noise = np.random.default_rng(0).standard_normal(int(16000 * seconds)) * 0.1
-    return Heard(manifest.audio, manifest.motion, states, noise.astype(np.float32))
+    noise = (np.random.default_rng(0).standard_normal(int(16000 * seconds)) * 0.1).astype(np.float32)
+    return Heard(manifest.audio, manifest.motion, states, noise, noise, "noise")
 
 
 def writers(bundle: Path) -> dict[str, Callable[[Path], None]]:
@@ -57,38 +65,104 @@ def made(bundle: Path, into: Path, precision: Any, **changes: Any) -> dict[str, 
     return write_engines(writers(bundle), into, heard(bundle), options, lambda stage: None)
 
 
-@pytest.mark.parametrize(
-    "precision, computes, bound", [("fp32", "FLOAT", 1e-6), ("fp16", "HALF", 1e-2), ("int8", "INT8", 0.15)]
-)
-def test_each_precision_is_built_audited_and_measured(
-    bundle: Path, tmp_path: Path, library: EngineLibrary, precision: Any, computes: str, bound: float
+@pytest.mark.parametrize("precision, computes", [("fp32", "FLOAT"), ("fp16", "HALF"), ("int8", "INT8")])
+def test_every_graph_is_built_in_every_precision(
+    exported: dict[str, onnx.ModelProto],
+    calls: dict[str, Any],
+    tmp_path: Path,
+    library: EngineLibrary,
+    precision: Any,
+    computes: str,
 ) -> None:
-    report = made(bundle, tmp_path, precision)
-    errors = report["parity"]["relative_rms"]
-    assert max(errors.values()) <= bound
-    if precision != "int8":  # a random network loses more to 8 bits than a trained one
-        assert all(check["passed"] for check in report["parity"]["checks"])
-    assert (max(errors.values()) > 0) == (precision != "fp32")
-    assert report["layers"]["motion"][computes]["MATRIX_MULTIPLY"] >= 1
-    for name in NAMES:
-        check_plan((tmp_path / f"engines/{name}.engine").read_bytes(), library.version, "sm_89", name)
-    if precision == "int8":  # the encoder's only product reads samples, which stay as they are
-        assert "INT8" not in report["layers"]["audio"]
-    if precision == "fp16":
-        assert "MATRIX_MULTIPLY" not in report["layers"]["motion"].get("FLOAT", {})
-        assert "HALF" in audit_text("motion", report["layers"]["motion"])
+    """Encoder, GRMN, and GRMN with skinning, exported from PyTorch, by TensorRT for RTX, without a GPU."""
+    for name, model in exported.items():
+        path = tmp_path / f"{name}.onnx"
+        onnx.save(lowered(model, precision, calls[name]), path)
+        counts = layer_counts(library, path)
+        products = {kind: found.get("MATRIX_MULTIPLY", 0) for kind, found in counts.items()}
+        assert products[computes] >= 4
+        if precision != "fp32" and name != "frame":
+            assert not products.get("FLOAT"), "nothing but what was asked for, and fp16 beside int8"
+        check_plan(build_engine(library, path, ("sm_89",)), library.version, "sm_89", name)
+        assert f"{computes:<6}" in audit_text(name, counts)
 
 
-def test_int8_is_signed_and_symmetric(bundle: Path, tmp_path: Path) -> None:
-    made(bundle, tmp_path, "int8")
-    model = onnx.load(tmp_path / "engines/motion.onnx")
+@pytest.fixture(scope="module")
+def exported() -> dict[str, onnx.ModelProto]:
+    checkpoint = tiny.checkpoint()
+    models = {graph.name: _export(graph.module) for graph in graphs_of(checkpoint, "fp32", "fp32")}
+    return models | {"frame": frame_graph(frame_step(checkpoint))}
+
+
+@pytest.fixture(scope="module")
+def calls(exported: dict[str, onnx.ModelProto]) -> dict[str, list[dict[str, Any]]]:
+    """Random inputs: what calibrates is not the point here."""
+    random = np.random.default_rng(0)
+
+    def feeds(model: onnx.ModelProto) -> dict[str, Any]:
+        shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input}
+        return {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+    return {name: [feeds(model) for _ in range(4)] for name, model in exported.items()}
+
+
+def test_a_frame_in_half_precision_keeps_its_vertices(
+    exported: dict[str, onnx.ModelProto], calls: dict[str, Any]
+) -> None:
+    """Skinning stays in fp32: its vertices are those of the expression that came out, to a micrometre."""
+    given = calls["frame"][0]
+    full, half = (_run(model, given) for model in (exported["frame"], lowered(exported["frame"], "fp16", [])))
+    assert 0 < np.abs(half["expression"] - full["expression"]).max() < 1e-2 * np.abs(full["expression"]).max()
+    head = {n[5:]: np.ascontiguousarray(a) for n, a in tiny.checkpoint().avatar.items() if n.startswith("head.")}
+    pose = given["pose"].copy()
+    pose[2] = half["jaw"]
+    wanted = plugins.skin(plugins.Head(**head), half["expression"], pose, given["translation"])  # type: ignore[arg-type]
+    assert np.abs(half["vertices"] - wanted).max() < 2e-6
+
+
+def _run(model: onnx.ModelProto, given: dict[str, Any]) -> dict[str, Any]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return dict(zip([value.name for value in session.get_outputs()], session.run(None, given), strict=True))
+
+
+def test_parity_of_every_precision_is_reported(bundle: Path, tmp_path: Path) -> None:
+    report = made(bundle, tmp_path, "fp16")
+    assert set(report["parity"]) == {"fp16", "int8"} and report["calibration"] == "noise"
+    half = report["parity"]["fp16"]
+    assert 0 < max(half["relative_rms"].values()) <= 1e-2 and all(check["passed"] for check in half["checks"])
+    assert "HALF" in audit_text("motion", report["layers"]["motion"])
+    index = read_index_of(tmp_path)
+    assert index["precision"] == "fp16" and index["calibration"] == "noise"
+    whole = made(bundle, tmp_path / "fp32", "fp32")["parity"]["fp32"]
+    assert max(whole["relative_rms"].values()) <= 1e-6
+
+
+def read_index_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "engines/index.json").read_text())
+    return found
+
+
+def test_int8_is_signed_and_symmetric(exported: dict[str, onnx.ModelProto], calls: dict[str, Any]) -> None:
+    """And sensitive products, small ones and those whose input never moves stay as they were."""
+    model = lowered(exported["audio"], "int8", calls["audio"])
     constants = {value.name: onnx.numpy_helper.to_array(value) for value in model.graph.initializer}
     pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert pairs
     for node in pairs:
         zero = constants[node.input[2]]
         assert zero.dtype == np.int8 and not zero.any()
+        assert (constants[node.input[1]] > 0).all()
     assert all(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in model.graph.input)
+    left = {name for name, value in constants.items() if value.dtype == np.float16 and value.ndim == 2}
+    assert {name for name in left if name.startswith(("first.", "convolutions."))}
+    still = [{name: np.zeros_like(value) for name, value in feeds.items()} for feeds in calls["motion"]]
+    quiet = lowered(exported["motion"], "int8", still)
+    loud = lowered(exported["motion"], "int8", calls["motion"])
+    assert _quantised(quiet) < _quantised(loud)
+
+
+def _quantised(model: onnx.ModelProto) -> int:
+    return sum(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
 def test_graphs_without_an_encoder(bundle: Path, tmp_path: Path) -> None:
@@ -96,14 +170,14 @@ def test_graphs_without_an_encoder(bundle: Path, tmp_path: Path) -> None:
     without = replace(heard(bundle), audio=None, tokens=np.random.default_rng(0).standard_normal((40, 8)).astype("f"))
     options = EngineOptions("tensorrt-rtx", "fp16", ("sm_89",))
     report = write_engines({"motion": writers(bundle)["motion"]}, tmp_path, without, options, lambda stage: None)
-    assert report["parity"]["frames"] > 10 and (tmp_path / "engines/motion.engine").exists()
+    assert report["parity"]["fp16"]["frames"] > 10 and (tmp_path / "engines/motion.engine").exists()
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"capabilities": ("sm_90",)}, "does not build for sm_90: choose from .*sm_89.*--engine tensorrt on one"),
-        ({"engine": "tensorrt", "capabilities": ()}, "--engine tensorrt: tensorrt is not installed"),
+        ({"engine": "tensorrt", "capabilities": ()}, "full TensorRT builds on the GPU that will run the engine.*-rtx"),
         ({"engine": "tensorrt"}, "leave --compute-capability out"),
     ],
 )
@@ -248,6 +322,43 @@ def test_a_bundle_with_engines_is_used(bundle: Path, tmp_path: Path, monkeypatch
     assert avatar.backend.precision == "fp16"
     origins = avatar.model._backend.origins  # type: ignore[attr-defined]
     assert all("built by TensorRT for RTX 1.7.1.116, installed is 9.9.9.9" in how for how in origins.values())
+
+
+def test_full_tensorrt_builds_on_the_gpu_at_hand(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for GPU and library: the engine goes into the bundle, is taken there, and nowhere else."""
+    from gpu_fake import Cudart, TensorRT, machine
+    from synthetic_bundle import edit_manifest
+
+    from emotag.runtime.backends import Driver, choice
+    from emotag.runtime.model import Model
+
+    cudart = Cudart()
+    trt = TensorRT(cudart, "11.4.0.106")
+    full = EngineLibrary("tensorrt", trt)
+    folder = shutil.copytree(bundle, tmp_path / "b.emotag")
+    tools = Tools(lambda name: full, lambda: Driver(0, cudart))
+    options = EngineOptions("tensorrt", "fp16")
+    report = write_engines(writers(bundle), folder, heard(bundle), options, lambda stage: None, tools)
+    edit_manifest(folder)
+    assert report["library"] == "tensorrt 11.4.0.106" and trt.builds == 2
+    index = read_index(open_bundle(folder))
+    assert index is not None and {engine.library for engine in index.engines} == {"tensorrt"}
+
+    def origins(there: Cudart) -> dict[str, str]:
+        whole = replace(machine(there), engines=lambda: full)
+        monkeypatch.setattr(choice, "MACHINE", whole)
+        monkeypatch.setenv("EMOTAG_CACHE", str(tmp_path / "cache"))
+        found: dict[str, str] = Model.load(folder, "tensorrt")._backend.origins  # type: ignore[attr-defined]
+        return found
+
+    assert origins(cudart) == dict.fromkeys(NAMES, "bundle") and trt.builds == 2
+    other = Cudart(name=b"Another GPU")
+    assert all(
+        "was built for device 'Fake GPU sm_89', not 'Another GPU sm_89'" in how for how in origins(other).values()
+    )
+    assert trt.builds == 4
+    trt.__version__ = "11.5.0.1"
+    assert all("version '11.4.0.106', not '11.5.0.1'" in how for how in origins(cudart).values())
 
 
 def test_an_index_that_names_unlisted_files_is_refused(bundle: Path, tmp_path: Path) -> None:

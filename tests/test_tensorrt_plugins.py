@@ -8,17 +8,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import egg
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import reference
+import tiny
 import torch
 from gpu_fake import Cudart, view
 from onnx import TensorProto, helper
 from synthetic_bundle import Shape, avatar_tensors
+from whole_frame import emulated, frame_step, frame_with_picture, scene_of
 
 from emotag import plugins
-from emotag.export.custom_ops import _model, add_rasterization, flame_skinning, skinning_function
+from emotag.export import custom_ops
+from emotag.export.custom_ops import _model, flame_skinning, skinning_function
+from emotag.export.frame_graph import Picture, frame_graph
 from emotag.plugins import cuda
 from emotag.plugins.tensorrt import NAMESPACE, RASTERIZATION, SKINNING, VERSION, creators, register
 from emotag.plugins.tensorrt.launch import Launcher
@@ -87,14 +93,8 @@ def test_the_torch_operator_is_the_kernel() -> None:
 
 def test_motion_and_skinning_are_one_graph() -> None:
     """Exported from PyTorch with the operator as one node, run by ONNX Runtime through the function's body."""
-    import tiny
-
-    from emotag.export.frame_graph import FrameStep, frame_graph
-    from emotag.export.motion_graph import MotionStep
-
     checkpoint = tiny.checkpoint()
-    step = FrameStep(MotionStep(checkpoint.motion, checkpoint.identity).eval(), checkpoint).eval()
-    model = frame_graph(step)
+    model = frame_graph(frame_step(checkpoint))
     onnx.checker.check_model(model)
     assert [node.op_type for node in model.graph.node if node.domain] == [SKINNING]
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -108,20 +108,64 @@ def test_motion_and_skinning_are_one_graph() -> None:
     assert np.abs(found["vertices"] - wanted).max() < 2e-6
 
 
-def test_the_whole_frame_names_both_plugins() -> None:
-    """A parser looks creators up by type, `plugin_version` and `plugin_namespace`."""
-    whole = add_rasterization(skinning_graph(), b"blob", 36, 64, 48, True)
+@pytest.fixture(scope="module")
+def whole() -> onnx.ModelProto:
+    return frame_with_picture(tiny.checkpoint(), 64, 48)
+
+
+def test_the_whole_frame_names_both_plugins(whole: onnx.ModelProto) -> None:
+    """Exported from PyTorch. A parser looks creators up by type, `plugin_version` and `plugin_namespace`."""
+    onnx.checker.check_model(whole)
     found = {c.name: (c.plugin_version, c.plugin_namespace, {f.name for f in c.field_names}) for c in creators(trt)}
-    assert [node.op_type for node in whole.graph.node] == [SKINNING, RASTERIZATION]
-    for node in whole.graph.node:
+    nodes = [node for node in whole.graph.node if node.domain]
+    assert [node.op_type for node in nodes] == [SKINNING, RASTERIZATION]
+    for node in nodes:
         version, namespace, fields = found[node.op_type]
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         assert attributes["plugin_version"].decode() == version == VERSION
         assert attributes["plugin_namespace"].decode() == namespace == NAMESPACE == node.domain
-        assert attributes["scene"] == b"blob" and {"scene", "vertices"} <= set(attributes) & fields
-    picture = whole.graph.output[-1]
-    assert [d.dim_value for d in picture.type.tensor_type.shape.dim] == [48, 64, 3]
+        assert len(attributes["scene"]) > 1000 and {"scene", "vertices"} <= set(attributes) & fields
+    assert all(constant.data_type != TensorProto.UINT8 for constant in whole.graph.initializer), (
+        "the scene is twice in it"
+    )
+    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in whole.graph.output}
+    assert shapes["picture"] == [48, 64, 3] and shapes["status"] == [8] and "controls" in _names(whole.graph.input)
     assert {(f.domain, f.name) for f in whole.functions} == {(NAMESPACE, SKINNING)}
+
+
+def _names(values: Any) -> set[str]:
+    return {value.name for value in values}
+
+
+def test_the_whole_frame_draws_in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operators run one after the other, on the kernels that run on the host."""
+    cudart: Any = Cudart()
+    cudart.cudaMemcpy = lambda to, source, size, kind: cudart.cudaMemcpyAsync(to, source, size, kind, 0)
+    monkeypatch.setattr(custom_ops, "HARDWARE", custom_ops.Hardware("cpu", emulated.load, cudart))
+    checkpoint = tiny.checkpoint()
+    scene = scene_of(checkpoint)
+    step = frame_step(checkpoint, Picture(emulated.load().pack(scene), 64, 48, False))
+    inputs = dict(zip(step.input_names(), step.example_inputs(), strict=True))
+    pose = 0.1 * np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    camera = egg.camera(64, 48)
+    inputs["pose"], inputs["translation"] = torch.from_numpy(pose), torch.tensor([0.0, 0.01, 0.0])
+    inputs["controls"] = torch.from_numpy(cuda.controls(camera, pose, np.zeros(3), (0.1, 0.5, 0.9)))
+    with torch.no_grad():
+        found = dict(zip(step.output_names(), step(*inputs.values()), strict=True))
+    pose[2] = found["jaw"]
+    wanted = plugins.Renderer(scene, 1).draw(
+        found["expression"].numpy(), pose, np.array([0, 0.01, 0], np.float32), camera, None, (0.1, 0.5, 0.9)
+    )
+    assert reference.decibels(found["picture"].numpy(), wanted, 255) > 45
+    status = cuda.Status.read(found["status"].numpy().view(np.uint8))
+    assert status.pairs > 100 and not status.overflow
+    assert not cudart.blocks, "the launcher's memory is given back"
+
+
+def test_rasterization_is_for_a_gpu() -> None:
+    scene = torch.zeros(8, dtype=torch.uint8)
+    with pytest.raises(BackendError, match="draws on a GPU, its vertices are on cpu"):
+        custom_ops.gaussian_rasterization(torch.zeros(9, 3), torch.zeros(4), torch.zeros(40), scene, 8, 8, False)
 
 
 def test_attributes_survive_serialisation() -> None:
@@ -135,10 +179,11 @@ def test_attributes_survive_serialisation() -> None:
         loaded = creator.create_plugin("node", stored, trt.TensorRTPhase.RUNTIME)
         assert built.attributes == loaded.attributes == loaded.clone().attributes == ATTRIBUTES
         skins = creator.name == SKINNING
-        assert loaded.output_shape() == ((36, 3) if skins else (48, 64, 3))
-        assert loaded.get_output_data_types([]) == [trt.float32 if skins else trt.uint8]
-        assert isinstance(loaded, trt.IPluginV3) and loaded.num_outputs == 1
-        assert loaded.enqueue([], [], [], [], 0, 0) != 0, "it was not attached to a context"
+        picture = [(trt.uint8, (48, 64, 3)), (trt.int32, (8,))]
+        assert loaded.outputs() == ([(trt.float32, (36, 3))] if skins else picture)
+        assert isinstance(loaded, trt.IPluginV3) and loaded.num_outputs == len(loaded.outputs())
+        with pytest.raises(BackendError, match="run before it was attached to a context"):
+            loaded.enqueue([], [], [], [], 0, 0)
 
 
 def test_formats_that_the_kernels_read() -> None:
@@ -148,8 +193,8 @@ def test_formats_that_the_kernels_read() -> None:
     def tensor(kind: Any, layout: Any = trt.TensorFormat.LINEAR) -> Any:
         return SimpleNamespace(desc=SimpleNamespace(type=kind, format=layout))
 
-    good = [tensor(trt.float32)] * 3 + [tensor(trt.uint8)]
-    assert all(plugin.supports_format_combination(i, good, 3) for i in range(4))
+    good = [tensor(trt.float32)] * 3 + [tensor(trt.uint8), tensor(trt.int32)]
+    assert all(plugin.supports_format_combination(i, good, 3) for i in range(5))
     assert not plugin.supports_format_combination(0, [tensor(trt.float16)] * 4, 3)
     assert not plugin.supports_format_combination(3, [tensor(trt.float32)] * 4, 3)
     assert not plugin.supports_format_combination(0, [tensor(trt.float32, trt.TensorFormat.CHW4)] * 4, 3)
@@ -237,7 +282,7 @@ def test_skinning_launches_one_stage() -> None:
     given = feeds()
     addresses = [np.ascontiguousarray(value).ctypes.data for value in given.values()]
     with cudart.recording() as log:
-        made.run(addresses, 4096, 7)
+        made.run(addresses, [4096], 7)
     assert log == ["copy 60", "copy 12", "run 1"]
     buffers = library.stages[0][1]
     controls = view(buffers.controls, (40,))
@@ -250,11 +295,11 @@ def test_rasterization_draws_the_vertices_that_it_is_given() -> None:
     made, library, cudart = launcher(RASTERIZATION)
     vertices = np.random.default_rng(0).standard_normal((36, 3)).astype(np.float32)
     with cudart.recording() as log:
-        made.run([vertices.ctypes.data, 512, 1024], 8192, 7)
+        made.run([vertices.ctypes.data, 512, 1024], [8192, 9216], 7)
     assert log == ["run 1", "copy 432", "run 30"]
     buffers = library.stages[1][1]
     assert np.array_equal(view(buffers.vertices, (36, 3)), vertices)
-    assert (buffers.encoded_audio, buffers.controls, buffers.picture) == (512, 1024, 8192)
+    assert (buffers.encoded_audio, buffers.controls, buffers.picture, buffers.status) == (512, 1024, 8192, 9216)
     assert library.options is not None and (library.options.width, library.options.height) == (64, 48)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,70 +12,106 @@ from numpy.typing import NDArray
 
 from ...runtime.encoder import StreamingEncoder
 from ...runtime.graphs import BoundGraph, Graph
-from ...runtime.manifest import FRAME_TOKENS, TOKEN_SAMPLES, AudioSpec, MotionSpec
-from ...runtime.motion import MotionNetwork
+from ...runtime.manifest import FRAME_SAMPLES, FRAME_TOKENS, TOKEN_SAMPLES, AudioSpec, MotionSpec
+from ...runtime.motion import Motion, MotionNetwork
 
 Float = NDArray[np.float32]
 FP16_BOUND = 1e-2  # relative RMS of fp16's expression and jaw against fp32's
 INT8_BOUND = 0.10  # the same of int8's
 INT8_JAW_CORRELATION = 0.995
 _MOST_FRAMES = 250  # ten seconds say what a precision costs
+CALIBRATION_FRAMES = 1500  # a minute sets the scales
+_CALIBRATION_CALLS = 96  # that are kept, spread over the speech: a call of a large encoder holds megabytes
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What the graphs are run on. tokens [N, H] stand in for the encoder where there is none.
+    """What the graphs are run on, 16 kHz [N]: parity on `speech`, and int8 is calibrated on `calibration`.
 
-    states: initial states by graph, then by input.
+    tokens [N, H] stand in for the encoder where there is none. states: initial states by graph, then by input.
     """
 
     audio: AudioSpec | None
     motion: MotionSpec
     states: Mapping[str, Mapping[str, Float]]
     speech: Float
+    calibration: Float
+    calibration_name: str = ""
     tokens: Float | None = None
 
 
 class Recorded(BoundGraph):
-    """A bound graph that keeps a copy of what each call was given."""
+    """A bound graph that keeps a copy of what every `stride`-th call was given."""
 
-    def __init__(self, path: Path, states: Mapping[str, Float], taken: list[dict[str, Float]] | None) -> None:
+    def __init__(
+        self, path: Path, states: Mapping[str, Float], taken: list[dict[str, Float]] | None, stride: int
+    ) -> None:
         super().__init__(Graph(path), states)
-        self._taken = taken
+        self._taken, self._stride, self._calls = taken, stride, 0
 
     def run(self) -> None:
-        if self._taken is not None:
+        self._calls += 1
+        if self._taken is not None and self._calls % self._stride == 0:
             given = self.inputs | self._sets[self._phase]
             self._taken.append({name: value.copy() for name, value in given.items()})
         super().run()
 
 
-def track(heard: Heard, folder: Path, taken: Mapping[str, list[dict[str, Float]]] | None = None) -> dict[str, Float]:
-    """Expression [F, E] and jaw [F, 3] that folder/audio.onnx and folder/motion.onnx make of the speech, without AUs.
-
-    taken: lists by graph that receive the inputs of every call.
-    """
-    records = {} if taken is None else taken
-    bound = Recorded(folder / "motion.onnx", heard.states["motion"], records.get("motion"))
-    network = MotionNetwork(bound, heard.audio, heard.motion, heard.states["motion"])
+def track(heard: Heard, folder: Path) -> dict[str, Float]:
+    """Expression [F, E] and jaw [F, 3] that the folder's audio.onnx and motion.onnx make of the speech, without AUs."""
     aus = np.zeros(len(heard.motion.aus), np.float32)
-    rows: list[tuple[Float, Float]] = []
-    for tokens in _tokens(heard, folder, records.get("audio")):
-        network.history.append(tokens)
-        while FRAME_TOKENS * len(rows) + heard.motion.window_future <= network.history.count:
-            made = network.hear(len(rows), aus)
-            rows.append((made.expression.copy(), made.jaw.copy()))
-        if len(rows) >= _MOST_FRAMES:
-            break
+    rows = [
+        (made.expression.copy(), made.jaw.copy())
+        for made in _frames(heard, folder, _MOST_FRAMES, {}, lambda network, frame: aus)
+    ]
     return {"expression": np.stack([row[0] for row in rows]), "jaw": np.stack([row[1] for row in rows])}
 
 
-def _tokens(heard: Heard, folder: Path, taken: list[dict[str, Float]] | None) -> Iterator[Float]:
+def calibration_calls(heard: Heard, folder: Path) -> dict[str, list[dict[str, Float]]]:
+    """Inputs of calls of each graph on the speech, under every emotion and changing AUs: both may be asked for."""
+    taken: dict[str, list[dict[str, Float]]] = {"audio": [], "motion": []}
+    random = np.random.default_rng(0)
+
+    def act(network: MotionNetwork, frame: int) -> Float:
+        if network.steering is not None:
+            emotion, weight = network.steering
+            emotion[:] = np.eye(len(emotion), dtype=np.float32)[frame // 10 % len(emotion)]
+            weight[:] = frame // 5 % 2
+        return random.uniform(0, _STRONGEST_AU, len(heard.motion.aus)).astype(np.float32)
+
+    for _ in _frames(heard, folder, CALIBRATION_FRAMES, taken, act):
+        pass
+    return taken
+
+
+_STRONGEST_AU = 5.0  # the intensity scale's end
+
+Conditions = Callable[[MotionNetwork, int], Float]
+"""Writes what a frame is conditioned on beside speech; returns its AUs."""
+
+
+def _frames(
+    heard: Heard, folder: Path, most: int, taken: Mapping[str, list[dict[str, Float]]], conditions: Conditions
+) -> Iterator[Motion]:
+    stride = max(1, min(most, len(heard.speech) // FRAME_SAMPLES) // _CALIBRATION_CALLS)
+    bound = Recorded(folder / "motion.onnx", heard.states["motion"], taken.get("motion"), stride)
+    network = MotionNetwork(bound, heard.audio, heard.motion, heard.states["motion"])
+    frame = 0
+    for tokens in _tokens(heard, folder, taken.get("audio"), stride):
+        network.history.append(tokens)
+        while FRAME_TOKENS * frame + heard.motion.window_future <= network.history.count:
+            yield network.hear(frame, conditions(network, frame))
+            frame += 1
+        if frame >= most:
+            return
+
+
+def _tokens(heard: Heard, folder: Path, taken: list[dict[str, Float]] | None, stride: int) -> Iterator[Float]:
     if heard.audio is None:
         assert heard.tokens is not None, "without an encoder there are recorded tokens"
         yield from heard.tokens.reshape(-1, FRAME_TOKENS, heard.tokens.shape[1])
         return
-    encoder = StreamingEncoder(Recorded(folder / "audio.onnx", heard.states["audio"], taken), heard.audio)
+    encoder = StreamingEncoder(Recorded(folder / "audio.onnx", heard.states["audio"], taken, stride), heard.audio)
     chunk = TOKEN_SAMPLES * heard.audio.chunk_tokens
     made: list[Float] = []
     for block in heard.speech[: len(heard.speech) // chunk * chunk].reshape(-1, chunk):

@@ -17,6 +17,7 @@ from .nodes import (
     RASTERIZATION_INPUTS,
     SKINNING,
     SKINNING_INPUTS,
+    STATUS_WORDS,
     VERSION,
     NodeAttributes,
 )
@@ -55,16 +56,22 @@ def creators(trt: Any, load: Load = cuda.load) -> list[Any]:
         def __init__(self, node: str) -> None:
             trt.IPluginCreatorV3One.__init__(self)
             self.name, self.plugin_namespace, self.plugin_version = node, NAMESPACE, VERSION
-            empty = np.array([], np.int32)
+            self._empty = empty = np.array([], np.int32)  # fields point into it
             kinds = [trt.PluginFieldType.INT8, *[trt.PluginFieldType.INT32] * (len(FIELDS) - 1)]
             fields = [trt.PluginField(n, empty, kind) for n, kind in zip(FIELDS, kinds, strict=True)]
             self.field_names = trt.PluginFieldCollection(fields)
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
-            given = {field.name: field.data for field in fields if field.name in FIELDS}
+            given = {field.name: _content(trt, field) for field in fields if field.name in FIELDS}
             return plugin(self.name, NodeAttributes.from_fields(self.name, given))
 
     return [Creator(SKINNING), Creator(RASTERIZATION)]
+
+
+def _content(trt: Any, field: Any) -> Any:
+    """A field's array. The ONNX parser hands strings over as characters with a zero behind them, which is not ours."""
+    data = np.asarray(field.data)
+    return data[:-1] if field.type == trt.PluginFieldType.CHAR else data
 
 
 def _plugin_class(trt: Any, load: Load) -> Any:
@@ -80,8 +87,10 @@ def _plugin_class(trt: Any, load: Load) -> Any:
             for base in (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):
                 base.__init__(self)
             self.plugin_name, self.plugin_namespace, self.plugin_version = node, NAMESPACE, VERSION
-            self.num_outputs = 1
             self.attributes = attributes
+            self.num_outputs = len(self.outputs())
+            self._arrays = attributes.fields()  # what is serialised: TensorRT keeps pointers into it
+            self._serialised: Any = None
             self._launcher: Launcher | None = None
 
         def get_capability_interface(self, kind: Any) -> Any:
@@ -92,28 +101,30 @@ def _plugin_class(trt: Any, load: Load) -> Any:
 
         def get_fields_to_serialize(self) -> Any:
             made = []
-            for name, value in self.attributes.fields().items():
+            for name, value in self._arrays.items():
                 kind = trt.PluginFieldType.INT8 if name == "scene" else trt.PluginFieldType.INT32
                 made.append(trt.PluginField(name, value, kind))
-            return trt.PluginFieldCollection(made)
+            self._serialised = trt.PluginFieldCollection(made)
+            return self._serialised
 
-        def output_shape(self) -> tuple[int, ...]:
-            """[V,3] vertices, or [H,W,3] picture."""
+        def outputs(self) -> list[tuple[Any, tuple[int, ...]]]:
+            """Type and shape: [V,3] vertices, or the [H,W,3] picture and the kernels' status [8]."""
             a = self.attributes
-            return (a.vertices, 3) if self.plugin_name == SKINNING else (a.height, a.width, 3)
+            if self.plugin_name == SKINNING:
+                return [(trt.float32, (a.vertices, 3))]
+            return [(trt.uint8, (a.height, a.width, 3)), (trt.int32, (STATUS_WORDS,))]
 
         def get_output_data_types(self, input_types: list[Any]) -> list[Any]:
-            return [trt.float32 if self.plugin_name == SKINNING else trt.uint8]
+            return [kind for kind, _ in self.outputs()]
 
         def get_output_shapes(self, inputs: list[Any], shape_inputs: list[Any], builder: Any) -> list[Any]:
-            return [trt.DimsExprs([builder.constant(size) for size in self.output_shape()])]
+            return [trt.DimsExprs([builder.constant(size) for size in shape]) for _, shape in self.outputs()]
 
         def supports_format_combination(self, position: int, tensors: list[Any], inputs: int) -> bool:
             wanted = len(SKINNING_INPUTS if self.plugin_name == SKINNING else RASTERIZATION_INPUTS)
             if inputs != wanted or tensors[position].desc.format != trt.TensorFormat.LINEAR:
                 return False
-            last = position >= inputs
-            kind = self.get_output_data_types([])[0] if last else trt.float32
+            kind = trt.float32 if position < inputs else self.outputs()[position - inputs][0]
             return bool(tensors[position].desc.type == kind)
 
         def configure_plugin(self, inputs: list[Any], outputs: list[Any]) -> None: ...
@@ -141,10 +152,10 @@ def _plugin_class(trt: Any, load: Load) -> Any:
             outputs: list[int],
             workspace: int,
             stream: int,
-        ) -> int:
+        ) -> None:
+            """Raises BackendError, ControlError: TensorRT's Python plugins tell of failures by exceptions."""
             if self._launcher is None:
-                return 1
-            self._launcher.run(list(map(int, inputs)), int(outputs[0]), int(stream))
-            return 0
+                raise BackendError(f"{NAMESPACE}::{self.plugin_name} was run before it was attached to a context")
+            self._launcher.run(list(map(int, inputs)), list(map(int, outputs)), int(stream))
 
     return Plugin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ class Launcher:
     def __init__(self, library: Library, node: str, attributes: NodeAttributes, cudart: Any = None) -> None:
         """cudart: the module that allocates and copies, `cuda.bindings.runtime` by default. Raises BackendError."""
         self._cudart = _cudart() if cudart is None else cudart
+        self._memory: list[int] = []
+        weakref.finalize(self, _release, self._cudart, self._memory).atexit = False
         self._skins = node == SKINNING
         blob = np.frombuffer(attributes.scene, np.uint8)
         moves = attributes.mouth_moves and not self._skins
@@ -34,12 +37,12 @@ class Launcher:
         self._vertices = self._allocate(12 * attributes.vertices)
         self._vertex_bytes = 12 * attributes.vertices
 
-    def run(self, inputs: list[int], output: int, stream: int) -> None:
-        """inputs, output: device addresses in the node's order. Raises BackendError, ControlError."""
+    def run(self, inputs: list[int], outputs: list[int], stream: int) -> None:
+        """inputs, outputs: device addresses in the node's order. Raises BackendError, ControlError."""
         if self._skins:
-            self._skin(inputs, output, stream)
+            self._skin(inputs, outputs[0], stream)
         else:
-            self._draw(inputs, output, stream)
+            self._draw(inputs, outputs[0], outputs[1], stream)
 
     def _skin(self, inputs: list[int], vertices: int, stream: int) -> None:
         expression, pose, translation = inputs[:3]
@@ -48,11 +51,11 @@ class Launcher:
         buffers = Buffers(self._controls, vertices, self._status, expression=expression, vertices=vertices)
         self._plan.run(buffers, stream, Stages.SKIN)
 
-    def _draw(self, inputs: list[int], picture: int, stream: int) -> None:
+    def _draw(self, inputs: list[int], picture: int, status: int, stream: int) -> None:
         """Skinning runs for the audio's share of the mouth network; its vertices give way to the node's input."""
         vertices, audio, controls = inputs
         buffers = Buffers(
-            controls, picture, self._status, expression=self._vertices, encoded_audio=audio, vertices=self._vertices
+            controls, picture, status, expression=self._vertices, encoded_audio=audio, vertices=self._vertices
         )
         self._plan.run(buffers, stream, Stages.SKIN)
         self._copy(self._vertices, vertices, self._vertex_bytes, stream)
@@ -63,13 +66,19 @@ class Launcher:
         self._call("cudaMemcpyAsync", to, source, size, kind, stream)
 
     def _allocate(self, size: int) -> int:
-        return int(self._call("cudaMalloc", max(size, 256)))
+        self._memory.append(int(self._call("cudaMalloc", max(size, 256))))
+        return self._memory[-1]
 
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *values = getattr(self._cudart, name)(*arguments)
         if int(status):
             raise BackendError(f"{name} failed with {getattr(status, 'name', status)}: see docs/gpu.md")
         return values[0] if values else None
+
+
+def _release(cudart: Any, memory: list[int]) -> None:
+    for pointer in memory:
+        cudart.cudaFree(pointer)
 
 
 def _cudart() -> Any:

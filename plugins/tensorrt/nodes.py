@@ -25,6 +25,11 @@ SKINNING_INPUTS = (
 RASTERIZATION_INPUTS = ("vertices", "encoded_audio", "controls")
 """[V,3] metres, [A], and [40] as `plugins.cuda.controls` packs them."""
 
+RASTERIZATION_OUTPUTS = ("picture", "status")
+"""uint8 [H,W,3], and int32 [8] as `plugins.cuda.Status` reads it: after an overflow the picture is that of before."""
+
+STATUS_WORDS = 8
+
 
 @dataclass(frozen=True)
 class NodeAttributes:

@@ -38,6 +38,11 @@ class Device:
         """Compute capability as compilers write it: "sm_90"."""
         return f"sm_{self.capability[0]}{self.capability[1]}"
 
+    @property
+    def label(self) -> str:
+        """What engines are keyed by: name and compute capability."""
+        return f"{self.name} {self.sm}"
+
 
 def load_cuda_python() -> Any:
     """The module `cuda.bindings.runtime`. Raises BackendError if it is not installed."""

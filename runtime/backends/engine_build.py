@@ -110,6 +110,16 @@ def parse_network(library: EngineLibrary, path: Path, log: EngineLog) -> tuple[A
     return builder, network, parser
 
 
+def network_shapes(library: EngineLibrary, path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every input of an ONNX file, as TensorRT reads it. Raises BackendError."""
+    log = EngineLog(library.module)
+    builder, network, parser = parse_network(library, path, log)
+    tensors = [network.get_input(i) for i in range(network.num_inputs)]
+    shapes = {tensor.name: tuple(tensor.shape) for tensor in tensors}
+    del tensors, network, parser, builder
+    return shapes
+
+
 def build_engine(
     library: EngineLibrary, path: Path, capabilities: Sequence[str] = (), progress: Progress | None = None
 ) -> bytes:

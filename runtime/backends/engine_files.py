@@ -22,23 +22,28 @@ class BuiltEngine:
 
     graph: str
     file: str
-    library: str  # "tensorrt-rtx"
+    library: str  # "tensorrt" or "tensorrt-rtx"
     version: str
     capabilities: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class EngineIndex:
-    """Content of engines/index.json. graphs: ONNX file of each graph, which carries the precision."""
+    """Content of engines/index.json. graphs: ONNX file of each graph, which carries the precision.
+
+    calibration: the speech that set the scales of int8.
+    """
 
     precision: str
     graphs: Mapping[str, str]
     engines: tuple[BuiltEngine, ...]
+    calibration: str = ""
 
     def to_json(self) -> str:
         content = {
             "schema": INDEX_SCHEMA,
             "precision": self.precision,
+            "calibration": self.calibration,
             "graphs": dict(self.graphs),
             "engines": [{**vars(engine), "capabilities": list(engine.capabilities)} for engine in self.engines],
         }
@@ -68,6 +73,7 @@ def _parsed(data: Any, listed: set[str]) -> EngineIndex:
             )
             for engine in data["engines"]
         ),
+        calibration=str(data.get("calibration", "")),
     )
     if index.precision not in PRECISIONS:
         raise ValueError(f"precision {index.precision!r}")

@@ -9,14 +9,14 @@ from typing import Any
 from tqdm import tqdm
 
 from ..bundle import Bundle
-from ..engine_cache import EngineCache, StaleEngine
+from ..engine_cache import EngineCache, EngineKey, StaleEngine, unpack_engine
 from ..errors import BackendError
 from ..graphs import Interface, Shapes, checked_shape
 from .bound import Context, DeviceGraph
 from .canvas import Kernels
 from .device import DeviceBackend
 from .driver import Driver
-from .engine_build import EngineLibrary, EngineLog, build_engine, check_plan, engine_key, parse_network
+from .engine_build import EngineLibrary, EngineLog, build_engine, check_plan, engine_key, network_shapes
 from .engine_files import engine_source, read_index
 from .protocol import Pointers
 
@@ -93,17 +93,23 @@ class TensorRTBackend(DeviceBackend):
     def _shipped(self, bundle: Bundle, name: str) -> bytes | None:
         """The bundle's engine of a graph, if it has one for this library. Raises StaleEngine if it does not fit."""
         index = read_index(bundle)
-        for built in () if index is None else index.engines:
+        if index is None:
+            return None
+        for built in index.engines:
             if built.graph == name and built.library == self._library.name:
-                engine = bundle.file(built.file).read_bytes()
-                check_plan(engine, self._library.version, self.driver.device.sm, built.file)
-                return engine
+                content = bundle.file(built.file).read_bytes()
+                if self._library.name == "tensorrt":
+                    return unpack_engine(content, self._key(bundle.file(index.graphs[name])), built.file)
+                check_plan(content, self._library.version, self.driver.device.sm, built.file)
+                return content
         return None
 
-    def _cached(self, path: Path) -> tuple[TensorRTGraph, str]:
-        device = self.driver.device
+    def _key(self, path: Path) -> EngineKey:
         shapes = network_shapes(self._library, path)
-        key = engine_key(self._library, path, self.info.precision, f"{device.name} {device.sm}", shapes)
+        return engine_key(self._library, path, self.info.precision, self.driver.device.label, shapes)
+
+    def _cached(self, path: Path) -> tuple[TensorRTGraph, str]:
+        key = self._key(path)
         found = self._cache.get_or_build(key, lambda: self._build(path))
         try:
             return TensorRTGraph(self._library, found.engine, path.name), found.how
@@ -125,13 +131,3 @@ class TensorRTBackend(DeviceBackend):
             # TensorRT for RTX finishes for the GPU at hand when the engine is loaded; full TensorRT builds for it.
             targets = (self.driver.device.sm,) if self._library.name == "tensorrt-rtx" else ()
             return build_engine(self._library, path, targets, progress)
-
-
-def network_shapes(library: EngineLibrary, path: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every input of an ONNX file, as TensorRT reads it. Raises BackendError."""
-    log = EngineLog(library.module)
-    builder, network, parser = parse_network(library, path, log)
-    tensors = [network.get_input(i) for i in range(network.num_inputs)]
-    shapes = {tensor.name: tuple(tensor.shape) for tensor in tensors}
-    del tensors, network, parser, builder
-    return shapes

@@ -165,9 +165,14 @@ def rotation_matrix(axis_angle: Any) -> Float:
     if angle < 1e-8:
         return np.eye(3, dtype=np.float32)
     x, y, z = x / angle, y / angle, z / angle
-    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    turn: Float = (np.eye(3) + math.sin(angle) * skew + (1 - math.cos(angle)) * skew @ skew).astype(np.float32)
-    return turn
+    c, s = math.cos(angle), math.sin(angle)
+    k = 1 - c
+    rows = (
+        (c + k * x * x, k * x * y - s * z, k * x * z + s * y),
+        (k * x * y + s * z, c + k * y * y, k * y * z - s * x),
+        (k * x * z - s * y, k * y * z + s * x, c + k * z * z),
+    )
+    return np.array(rows, np.float32)
 
 
 class Blend(MutableMapping[str, float]):
@@ -177,7 +182,8 @@ class Blend(MutableMapping[str, float]):
     """
 
     def __init__(self, names: tuple[str, ...], count: int) -> None:
-        self._names = names or tuple(str(number) for number in range(count))
+        given = names or tuple(str(number) for number in range(count))
+        self._index = {name: number for number, name in enumerate(given)}
         self._values: dict[str, float] = {}
         self._eased = Eased(count, BLEND_SECONDS)
 
@@ -220,12 +226,12 @@ class Blend(MutableMapping[str, float]):
         expression += self._eased.advance()
 
     def _known(self, name: Any) -> str:
-        if not isinstance(name, str) or name not in self._names:
-            raise ControlError(f"blend has no expression {name!r}: choose from {', '.join(self._names)}")
+        if not isinstance(name, str) or name not in self._index:
+            raise ControlError(f"blend has no expression {name!r}: choose from {', '.join(self._index)}")
         return name
 
     def _aim(self) -> None:
         target = np.zeros_like(self._eased.target)
         for name, value in self._values.items():
-            target[self._names.index(name)] = value
+            target[self._index[name]] = value
         self._eased.aim(target)

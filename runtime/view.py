@@ -26,7 +26,7 @@ class View:
         """resize: of the avatar, which owns this view and must not be kept alive by it. size: of its picture."""
         self._resize, self._pixels = resize, size
         self._base: Camera | None = None
-        self._turn = (0.0, 0.0)
+        self._turn: NDArray[np.float64] | None = None
         self._zoom = 1.0
         self._aim: NDArray[np.float64] | None = None
 
@@ -54,7 +54,8 @@ class View:
 
         yaw from -180 to 180, pitch from -89 to 89. Raises ControlError.
         """
-        self._turn = _number("yaw", yaw, -180, 180), _number("pitch", pitch, -89, 89)
+        yaw, pitch = _number("yaw", yaw, -180, 180), _number("pitch", pitch, -89, 89)
+        self._turn = _turn(yaw, pitch) if yaw or pitch else None
         return self
 
     def zoom(self, factor: float) -> View:
@@ -91,23 +92,23 @@ class View:
 
     def reset(self) -> View:
         """Back to the recorded camera, unturned; the resolution stays."""
-        self._base, self._turn, self._zoom, self._aim = None, (0.0, 0.0), 1.0, None
+        self._base, self._turn, self._zoom, self._aim = None, None, 1.0, None
         return self
 
     @property
     def plain(self) -> bool:
         """Whether nothing but another camera was asked for."""
-        return self._turn == (0.0, 0.0) and self._zoom == 1.0 and self._aim is None
+        return self._turn is None and self._zoom == 1.0 and self._aim is None
 
     def of(self, recorded: Camera, pivot: NDArray[Any]) -> Camera:
         """The camera to draw with. recorded: of this frame's cue. pivot: [3] metres, what `orbit` goes around."""
         camera = self._base or recorded
         turn, zoom, aim = self._turn, self._zoom, self._aim
-        if turn == (0.0, 0.0) and zoom == 1.0 and aim is None:
+        if turn is None and zoom == 1.0 and aim is None:
             return camera
         view = camera.view
-        if turn != (0.0, 0.0):
-            view = _orbited(view, np.asarray(pivot, np.float64), *turn)
+        if turn is not None:
+            view = _orbited(view, np.asarray(pivot, np.float64), turn)
         if aim is not None:
             view = _aimed(view, aim, camera)
         middle_x, middle_y = camera.width / 2, camera.height / 2
@@ -136,33 +137,49 @@ def resized(camera: Camera, width: int, height: int) -> Camera:
     )
 
 
-def _orbited(view: NDArray[np.float64], pivot: NDArray[np.float64], yaw: float, pitch: float) -> NDArray[np.float64]:
-    """`view` after the camera has gone around `pivot`. In its axes (x right, y down) the world turns the other way."""
+def _turn(yaw: float, pitch: float) -> NDArray[np.float64]:
+    """[3, 3] by which the world turns when the camera goes around it: the other way. x is right, y down."""
     y, p = math.radians(yaw), math.radians(-pitch)
-    about_y = np.array([[math.cos(y), 0, math.sin(y)], [0, 1, 0], [-math.sin(y), 0, math.cos(y)]])
-    about_x = np.array([[1, 0, 0], [0, math.cos(p), -math.sin(p)], [0, math.sin(p), math.cos(p)]])
-    turn = about_x.T @ about_y
-    seen = view[:3, :3] @ pivot + view[:3, 3]
-    out = np.eye(4)
-    out[:3, :3] = turn @ view[:3, :3]
-    out[:3, 3] = turn @ (view[:3, 3] - seen) + seen
+    cy, sy, cp, sp = math.cos(y), math.sin(y), math.cos(p), math.sin(p)
+    return np.array([[cy, 0.0, sy], [-sp * sy, cp, sp * cy], [-cp * sy, -sp, cp * cy]])
+
+
+def _orbited(view: NDArray[np.float64], pivot: NDArray[np.float64], turn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`view` after the camera has gone around `pivot`."""
+    rotation, place = view[:3, :3], view[:3, 3]
+    seen = rotation @ pivot + place
+    out = view.copy()
+    out[:3, :3] = turn @ rotation
+    out[:3, 3] = turn @ (place - seen) + seen
     return out
 
 
 def _aimed(view: NDArray[np.float64], point: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:
     """`view` after the camera has turned in place by the shortest way until `point` is in the middle of the picture."""
-    seen = view[:3, :3] @ point + view[:3, 3]
-    distance = np.linalg.norm(seen)
-    middle = np.array([(camera.width / 2 - camera.cx) / camera.fx, (camera.height / 2 - camera.cy) / camera.fy, 1.0])
+    sx, sy, sz = (view[:3, :3] @ point + view[:3, 3]).tolist()
+    distance = math.sqrt(sx * sx + sy * sy + sz * sz)
     if distance < 1e-6:
         return view  # the point is the camera itself: every direction is as good
-    start, goal = seen / distance, middle / np.linalg.norm(middle)
-    cross, cosine = np.cross(start, goal), float(start @ goal)
-    skew = np.array([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
-    behind = cosine < -0.999999  # no way is the shortest: turn about the vertical
-    turn = np.diag([-1.0, 1.0, -1.0]) if behind else np.eye(3) + skew + skew @ skew / (1 + cosine)
-    out = np.eye(4)
-    out[:3, :3], out[:3, 3] = turn @ view[:3, :3], turn @ view[:3, 3]
+    sx, sy, sz = sx / distance, sy / distance, sz / distance
+    gx, gy = (camera.width / 2 - camera.cx) / camera.fx, (camera.height / 2 - camera.cy) / camera.fy
+    length = math.sqrt(gx * gx + gy * gy + 1)
+    gx, gy, gz = gx / length, gy / length, 1 / length
+    cosine = sx * gx + sy * gy + sz * gz
+    if cosine < -0.999999:
+        turn = np.diag([-1.0, 1.0, -1.0])  # no way is the shortest: about the vertical
+    else:
+        # Rodrigues: I + [c] + [c]²/(1 + cosine), c = start × goal; written out, as this runs every frame.
+        cx, cy, cz = sy * gz - sz * gy, sz * gx - sx * gz, sx * gy - sy * gx
+        k = 1 / (1 + cosine)
+        turn = np.array(
+            [
+                [cosine + k * cx * cx, k * cx * cy - cz, k * cx * cz + cy],
+                [k * cx * cy + cz, cosine + k * cy * cy, k * cy * cz - cx],
+                [k * cx * cz - cy, k * cy * cz + cx, cosine + k * cz * cz],
+            ]
+        )
+    out = view.copy()
+    out[:3] = turn @ view[:3]
     return out
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from synthetic_bundle import Shape, write_bundle
 
-from benchmarks import long_run, report, scaling
+from benchmarks import controls, long_run, report, scaling
 from emotag.runtime import Avatar, Model
 
 
@@ -33,6 +33,12 @@ def test_steps_and_renders_are_timed(bundle: Path) -> None:
     model = Model.load(bundle, "cpu")
     p50, p99 = report.steps(model, 5)
     assert 0 < p50 <= p99 and report.rendering(model, 12) > 0
+
+
+def test_controls_are_compared_with_none(bundle: Path) -> None:
+    found = controls.measure(Model.load(bundle, "cpu"), 8)
+    assert found["with"] > found["setting"] > 0 and found["without"] > 0
+    assert found["controls"] == pytest.approx(found["with"] - found["without"])
 
 
 def test_a_fresh_process_is_measured(bundle: Path) -> None:

@@ -199,13 +199,14 @@ class Blend(MutableMapping[str, float]):
             raise ControlError(f"blend[{name!r}] = {value!r} is not a number")
         if not abs(float(value)) <= _LARGEST_BLEND:
             raise ControlError(f"blend[{name!r}] = {value!r} is not from -{_LARGEST_BLEND:g} to {_LARGEST_BLEND:g}")
-        self._values = {**self._values, self._known(name): float(value)}
-        self._aim()
+        known = self._known(name)
+        self._values = {**self._values, known: float(value)}
+        self._aim(known, float(value))
 
     def __delitem__(self, name: str) -> None:
         known = self._known(name)
         self._values = {other: value for other, value in self._values.items() if other != known}
-        self._aim()
+        self._aim(known, 0.0)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -230,8 +231,7 @@ class Blend(MutableMapping[str, float]):
             raise ControlError(f"blend has no expression {name!r}: choose from {', '.join(self._index)}")
         return name
 
-    def _aim(self) -> None:
-        target = np.zeros_like(self._eased.target)
-        for name, value in self._values.items():
-            target[self._index[name]] = value
+    def _aim(self, name: str, value: float) -> None:
+        target = self._eased.target.copy()
+        target[self._index[name]] = value
         self._eased.aim(target)

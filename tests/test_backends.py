@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import warnings
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,31 @@ def test_what_the_graph_of_a_frame_holds(bundle: Path, use: Any) -> None:
     assert recorded[begin + 1 : end] == [f"record {entry}" for entry in work]
     assert recorded[end + 1] == launched[0] == f"launch {len(work)}"
     assert not any(entry.startswith(("begin", "record", "allocate")) for entry in launched)
+
+
+def test_memory_is_allocated_and_bound_before_the_first_frame(bundle: Path, use: Any) -> None:
+    """Scene, pictures and controls; then each graph: its blocks, an address for every tensor, its initial state."""
+    cudart = Cudart()
+    use(machine(cudart))
+    model = Model.load(bundle, "tensorrt")
+    with cudart.recording() as log:
+        avatar = Avatar(model)
+        made = [(kind, len(list(run))) for kind, run in groupby(log, lambda entry: entry.split()[0])]
+        bound = [entry.removeprefix("address ") for entry in log if entry.startswith("address")]
+    initial = [("upload", 1), ("copy", 1)]
+    assert made == [
+        *[("allocate", 1), ("upload", 1), ("wait", 1)],  # the packed scene
+        *[("allocate", 18), ("address", 13), *initial, ("wait", 1)],  # controls, pictures and GRMN's tensors
+        *[("allocate", 10), ("address", 9), *initial, ("fill", 1), ("wait", 1)],  # the encoder's, its rings empty
+        *[*initial, ("fill", 1), ("wait", 1)],  # reset
+    ]
+    motion, audio = model._motion, model._audio
+    assert audio is not None
+    assert set(bound[:13]) == {*motion.inputs, *motion.outputs} and set(bound[13:]) == {*audio.inputs, *audio.outputs}
+    with cudart.recording() as log:
+        avatar.step(speech(1)[0])
+    assert log.index("allocate") < log.index("bind workspace") < log.index("draw"), "the workspace is sized by the plan"
+    assert log.count("allocate") == 1
 
 
 def test_a_frame_allocates_nothing(bundle: Path, use: Any) -> None:

@@ -14,18 +14,21 @@ from torch import Tensor
 from ..runtime.errors import CheckpointError
 from .checkpoint import Arrays
 from .head import HeadModel
+from .mouth_region import MOUTH_REGIONS, has_mouth
 from .scenes import Scene
 from .scenes.cures import cure
 from .subject_frames import SubjectError
 
-__all__ = ["check_head", "cue_arrays", "mouth_faces", "rest_jaw_of", "static_offset", "synthetic"]
+__all__ = ["check_head", "cue_arrays", "extra_teeth", "mouth_faces", "rest_jaw_of", "static_offset", "synthetic"]
 
-_MOUTH_REGIONS = ("lips", "mouth", "tongue", "lower_teeth", "upper_teeth")
+_VHAP_TEETH = 120
+"""Vertices that VHAP appends to FLAME's for teeth, which the pickle has not."""
 
 
 def check_head(scene: Scene, head: HeadModel) -> None:
+    """Refuse a head that the scene was not tracked with, as far as sizes tell. Raises SubjectError."""
     sizes = scene.sizes
-    if sizes.vertices is not None and sizes.vertices != head.vertex_count:
+    if sizes.vertices is not None and sizes.vertices != head.vertex_count and not extra_teeth(scene, head):
         raise SubjectError(
             f"{scene.folder}: was tracked with a head of {sizes.vertices} vertices, {head.source} has "
             f"{head.vertex_count}: pass the head that it was tracked with"
@@ -37,17 +40,24 @@ def check_head(scene: Scene, head: HeadModel) -> None:
         )
 
 
+def extra_teeth(scene: Scene, head: HeadModel) -> bool:
+    """Whether VHAP tracked the clip with teeth, which it appends to FLAME's vertices and the head has not."""
+    return scene.layout == "vhap" and scene.sizes.vertices == head.vertex_count + _VHAP_TEETH
+
+
 def static_offset(scene: Scene, head: HeadModel) -> NDArray[np.float32] | None:
-    """VHAP's correction of the person's mesh; the released renderer ignores it."""
+    """(V, 3) metres, VHAP's correction of the person's mesh, without its teeth; the released renderer ignores it."""
     offset = scene.head.static_offset
-    return offset if scene.layout == "vhap" and offset is not None and len(offset) == head.vertex_count else None
+    if scene.layout != "vhap" or offset is None:
+        return None
+    fits = len(offset) == head.vertex_count or extra_teeth(scene, head)
+    return offset[: head.vertex_count] if fits else None
 
 
 def mouth_faces(head: HeadModel) -> NDArray[np.bool_]:
     """(F,) triangles of lips, teeth, tongue and the inside of the mouth."""
-    present = [name for name in _MOUTH_REGIONS if name in head.region_names]
-    if head.face_regions is not None and present:
-        return head.region(*present)
+    if has_mouth(head):
+        return head.region(*(name for name in MOUTH_REGIONS if name in head.region_names))
     return np.zeros(len(head.faces), bool)
 
 

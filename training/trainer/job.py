@@ -90,7 +90,7 @@ def _train(processes: Processes, job: Job) -> Run:
     watch = Watch(run.total, run.step, job.log, quiet=not processes.first)
     try:
         for person in run.people:
-            for note in () if person.subject is None else person.subject.notes:
+            for note in person.notes:
                 watch.note(f"{person.name}: {note}")
         with stop_signals() as wish:
             _loop(run, job, watch, wish)

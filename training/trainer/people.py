@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from ...runtime.manifest import FRAME_RATE
 from ..gaussian_cloud import Densification
 from ..grmn import GRMN
 from ..head import HeadModel
+from ..mouth_region import NO_MOUTH, has_mouth, with_mouth_of
 from ..scenes import Scene, open_scene
 from ..subject import Subject, SubjectOptions, rest_jaw_of
+from ..subject_scene import cue_arrays, extra_teeth
 from ..wav2vec2 import StreamingWav2Vec2
 from .config import TrainConfig
 from .errors import TrainingError
@@ -27,7 +30,7 @@ _EPSILON = 1e-15  # of Adam, as 3DGS
 
 @dataclass(eq=False)
 class Person:
-    """One clip of a run. `subject` and `optimizer` are None in a run without pictures."""
+    """One clip of a run. `subject` and `optimizer` are None in a run without pictures; `notes` are for the user."""
 
     scene: Scene
     track: Track
@@ -35,6 +38,7 @@ class Person:
     optimizer: torch.optim.Optimizer | None
     steps: int = 0
     """of the optimiser, with pictures"""
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -81,15 +85,27 @@ def open_people(
         scene = open_scene(folder)
         rows, indices = _used(scene, config)
         track = Track(scene, tokens_of(scene, encoder, digest, cache), motion, rows, rest_jaw_of(scene), device)
-        subject = optimizer = None
+        if config.kind == "adapt":
+            cue_arrays(scene, indices)  # what it lacks would be missed when the first file is written
+        subject, optimizer, notes = None, None, list[str]()
         if config.steps:
+            own = with_mouth_of(head, scene.folder)
             subject = Subject.open(
-                scene, head, count=config.count, seed=config.seed + number, size=trained_size(scene, config),
+                scene, own, count=config.count, seed=config.seed + number, size=trained_size(scene, config),
                 indices=indices, options=options, device=device,
             )  # fmt: skip
             optimizer = optimizer_of(subject)
-        people.append(Person(scene, track, subject, optimizer))
+            notes += [*subject.notes, *_notes(scene, own, motion)]
+        people.append(Person(scene, track, subject, optimizer, notes=tuple(notes)))
     return people
+
+
+def _notes(scene: Scene, head: HeadModel, motion: GRMN) -> Iterator[str]:
+    """What of a head or scene stays unused."""
+    if motion.config.mouth is not None and not has_mouth(head):
+        yield NO_MOUTH
+    if extra_teeth(scene, head):
+        yield f"was tracked with VHAP's teeth, which {head.source} has not: the head is learnt without them"
 
 
 def trained_size(scene: Scene, config: TrainConfig) -> int:

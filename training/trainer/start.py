@@ -20,6 +20,7 @@ from ..demo.motion import CONDITIONS
 from ..flame import load_flame
 from ..grmn import GRMN, GRMNConfig
 from ..head import HeadModel
+from ..mouth_region import MASKS, with_masks
 from ..wav2vec2 import StreamingConfig, StreamingWav2Vec2
 
 __all__ = ["FORMAT", "NETWORKS", "Networks", "fresh_networks", "head_digest", "open_head", "read_networks"]
@@ -77,7 +78,8 @@ def head_digest(head: HeadModel) -> str:
 def open_head(name: str | Path, expressions: int | None = None) -> HeadModel:
     """`anny`, a head of ours (`.npz`) or FLAME's pickle, which is read without executing it.
 
-    `expressions` are as many as the motion network moves: of FLAME's 100 the first of them are kept (50 if None).
+    `expressions` are as many as the motion network moves: of FLAME's 100 the first of them are kept (50 if None). Where
+    `FLAME_masks.pkl` lies beside FLAME's pickle, the head knows its mouth.
 
     Raises:
         CheckpointError: it cannot be read, or has fewer.
@@ -85,7 +87,7 @@ def open_head(name: str | Path, expressions: int | None = None) -> HeadModel:
     path = ANNY if str(name) == "anny" else Path(name)
     if path.suffix == ".npz":
         return HeadModel.load(path)
-    head = load_flame(path)
+    head = with_masks(load_flame(path), path.with_name(MASKS))
     return head.with_expressions(min(_FLAME_EXPRESSIONS, head.expression_count) if expressions is None else expressions)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .avatar import Avatar
+from .cues import LEFT_EYE, RIGHT_EYE
 from .emotion import CALM, LEVELS, NAMES, NEUTRAL, Emotion
 from .errors import ControlError
 from .frame import Frame
@@ -36,7 +37,7 @@ def sheet(model: Model, sound: str | Path, size: int = CELL, downmix: bool = Fal
     frames = list(_first(avatar.render(sound, downmix=downmix, progress=False)))
     moment = _moment(frames, model)
     cells = []
-    avatar.camera.zoom(_NEAR).look_at(avatar.head_middle)
+    avatar.camera.zoom(_NEAR).look_at(_face(model, avatar))
     for name in _classes(model):
         for level in range(1, LEVELS + 1):
             avatar.emotion = None if name == "audio" else Emotion(name, level=level)
@@ -87,6 +88,14 @@ def _classes(model: Model) -> list[str]:
         return ["audio"]
     order = [name for name in NAMES if name in spec.emotions and name not in (NEUTRAL, CALM)]
     return [NEUTRAL, *order]
+
+
+def _face(model: Model, avatar: Avatar) -> NDArray[np.float64]:
+    """[3] metres: half an eyes' distance below the middle of the head, so that the chin is in the picture too."""
+    left, right = model.scene.head.joints[[LEFT_EYE, RIGHT_EYE]].astype(np.float64)
+    face = avatar.head_middle
+    face[1] -= 0.5 * float(np.linalg.norm(left - right))
+    return face
 
 
 def _first(frames: Iterator[Frame]) -> Iterator[Frame]:

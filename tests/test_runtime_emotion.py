@@ -113,6 +113,17 @@ def test_an_emotion_set_before_the_first_frame_holds_from_there_and_is_reported(
     assert not np.array_equal(heard.expression, frame.expression) and np.array_equal(heard.jaw, frame.jaw)
 
 
+def test_action_units_are_lifted_where_the_track_has_less(avatar: Avatar) -> None:
+    recorded = np.array([0, 5, 0, 1, 0, 3], np.float32)
+    avatar.emotion = "happy"
+    stepped(avatar, noise(640 * 6))
+    assert np.array_equal(avatar._acting.feeling.units(recorded), np.maximum(recorded, action_units(Emotion("happy"))))
+    avatar.reset()
+    avatar.emotion = None
+    stepped(avatar, noise(640 * 6))
+    assert np.array_equal(avatar._acting.feeling.units(recorded), recorded)
+
+
 def test_transitions_are_smooth_and_take_their_time(avatar: Avatar) -> None:
     avatar.emotion_seconds = 0.4
     stepped(avatar, noise(640 * 8))

@@ -162,6 +162,29 @@ def test_normal_is_one_minus_the_cosine() -> None:
     assert float(losses.normal(turned, alpha, torch.zeros_like(truth), mask)) == 0
 
 
+def test_geometry_is_judged_inside_the_head_alone() -> None:
+    """Against the definition over the chosen pixels; what is not judged gets no gradient, whatever is there."""
+    generator = torch.Generator().manual_seed(7)
+    alpha, mask = torch.rand(2, 20, 16, generator=generator).clamp_min(0.2).unbind(0)
+    alpha[0], mask[1] = 0, 0
+    truth = torch.nn.functional.normalize(torch.randn(3, 20, 16, generator=generator), dim=0)
+    truth[:, 2] = float("nan")
+    distance = 1 + truth[0]
+    judged = (alpha > 0.5) & (mask > 0.5)
+    judged[2] = False
+    for name in ("normal", "depth"):
+        drawn = (alpha + torch.randn(3, 20, 16, generator=generator)).requires_grad_()
+        if name == "normal":
+            loss = losses.normal(drawn, alpha, truth, mask)
+            want = (1 - torch.cosine_similarity(drawn[:, judged], truth[:, judged], dim=0)).mean()
+        else:
+            loss = losses.depth(drawn[0], alpha, distance, mask, metric=True)
+            want = (drawn[0][judged] / alpha[judged] - distance[judged]).abs().mean()
+        assert float(loss.detach()) == pytest.approx(float(want.detach()), rel=1e-5)
+        (got,), (gradient,) = torch.autograd.grad(loss, drawn), torch.autograd.grad(want, drawn)
+        assert torch.allclose(got, gradient, atol=1e-6)
+
+
 def predicted(frames: int = 3) -> Motion:
     generator = torch.Generator().manual_seed(4)
     sizes = (5, 3, 1, 7, 5, 5, 8)

@@ -35,6 +35,8 @@ __all__ = [
 _LEAST_COVER = 0.5
 """Of a pixel, by the rendered head, for its depth and normal to be judged."""
 _LEAST_PIXELS = 16
+_LEAST_SQUARES = 1e-16
+"""Of two vectors' lengths, multiplied: shorter ones have no direction."""
 
 
 class LossError(EmotagError):
@@ -139,10 +141,11 @@ def depth(predicted: Tensor, alpha: Tensor, truth: Tensor, mask: Tensor, metric:
     judged = _judged(alpha, mask) & torch.isfinite(truth) & (truth > 0)
     if int(judged.sum()) < _LEAST_PIXELS:
         return predicted.sum() * 0
+    if metric:
+        error = predicted / torch.where(judged, alpha, 1) - truth
+        return torch.where(judged, error, 0).abs().sum() / judged.sum()
     ours = predicted[judged] / alpha[judged]
     theirs = truth[judged]
-    if metric:
-        return functional.l1_loss(ours, theirs)
     (middle, spread), (their_middle, their_spread) = _spread(ours.detach()), _spread(theirs)
     return functional.l1_loss((ours - middle) / spread, (theirs - their_middle) / their_spread)
 
@@ -158,8 +161,11 @@ def normal(predicted: Tensor, alpha: Tensor, truth: Tensor, mask: Tensor) -> Ten
     judged = _judged(alpha, mask) & (truth.square().sum(0) > 0.25)
     if int(judged.sum()) < _LEAST_PIXELS:
         return predicted.sum() * 0
-    cosine = functional.cosine_similarity(predicted[:, judged], truth[:, judged], dim=0)
-    return (1 - cosine).mean()
+    # Masked sums instead of chosen pixels: those would be gathered, and their gradients scattered, one by one.
+    truth = torch.where(judged, truth, 0)
+    squares = predicted.square().sum(0) * truth.square().sum(0)
+    cosine = (predicted * truth).sum(0) * squares.clamp_min(_LEAST_SQUARES).rsqrt()
+    return 1 - cosine.sum() / judged.sum()
 
 
 def total(

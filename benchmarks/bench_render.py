@@ -1,6 +1,6 @@
 """Cost of drawing by stage, for sizes, Gaussian counts, threads and instruction sets.
 
-Usage: python -m benchmarks.bench_render [--frames 60] [--isa avx2] [--training]
+Usage: python -m benchmarks.bench_render [--frames 60] [--isa avx2]
 
 One thread: processor time of that thread. More: elapsed time. Medians over frames of a moving head; the quietest tenth
 in brackets.
@@ -51,43 +51,12 @@ def measure(scene: plugins.Scene, size: int, threads: int, isa: str, frames: int
     }
 
 
-def measure_training(count: int, size: int, isa: str, frames: int, geometry: bool) -> dict[str, tuple[float, float]]:
-    """As `measure`, of a training iteration's stages: processor time of one thread."""
-    scene = scene_of(count)
-    vertices = plugins.skin(scene.head, *egg.controls(scene.head))
-    bound = plugins.bind(vertices, scene.head.faces, scene.gaussians)
-    features = np.zeros((count, plugins.tracing.FEATURES), np.float32) if geometry else None
-    inputs = (bound, scene.gaussians.activated_opacities(), scene.gaussians.sh, 3, egg.camera(size, size), features)
-    tracer = plugins.Tracer(1, isa)
-    rows = []
-    for _ in range(frames):
-        traced = tracer.forward(*inputs)
-        tracer.backward(traced, np.full_like(traced.picture, 1e-3), traced.alpha)
-        rows.append(tracer.cpu_timings)
-    return {
-        name: (float(np.median(values)), float(np.percentile(values, 10)))
-        for name in rows[0]
-        for values in [[row[name] for row in rows]]
-    }
-
-
-def print_training(isa: str, frames: int) -> None:
-    """The table of a training iteration, 60,000 Gaussians at 512×512."""
-    for geometry in (False, True):
-        cells = measure_training(60_000, 512, isa, frames, geometry)
-        line = "  ".join(f"{name} {median:.2f} ({quiet:.2f})" for name, (median, quiet) in cells.items())
-        print(f"{'with depth and normals' if geometry else 'colours'}: {line}")
-
-
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--isa", default="auto", help="auto, plain, avx2 or avx512")
-    parser.add_argument("--training", action="store_true", help="time the picture with gradients instead")
     options = parser.parse_args()
-    if options.training:
-        return print_training(options.isa, options.frames)
     names = ("skin", "mouth", "project", "sort", "blend", "render")
     print(f"{'Gaussians':>9} {'size':>5} {'threads':>7} {'isa':>7}" + "".join(f"{name:>15}" for name in names))
     for count in COUNTS:

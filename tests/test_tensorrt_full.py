@@ -10,20 +10,18 @@ from typing import Any
 
 import onnx
 import pytest
-import tiny
-from whole_frame import frame_with_picture
+from whole_frame import SIZE, tiny_picture
 
 STUB = Path(__file__).parent / "tensorrt_stub"
 sys.path.append(str(STUB))
 import bindings  # noqa: E402
 
 pytestmark = pytest.mark.skipif(bool(bindings.missing()), reason=bindings.missing())
-SIZE = (32, 24)
 
 
 @pytest.fixture(scope="module")
 def graph() -> onnx.ModelProto:
-    return frame_with_picture(tiny.checkpoint(), *SIZE)
+    return tiny_picture()
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,12 @@ import torch
 from gpu_fake import Cudart, view
 from onnx import TensorProto, helper
 from synthetic_bundle import Shape, avatar_tensors
-from whole_frame import emulated, frame_step, frame_with_picture, scene_of
+from whole_frame import emulated, frame_step, scene_of, tiny_frame, tiny_picture
 
 from emotag import plugins
 from emotag.export import custom_ops
 from emotag.export.custom_ops import _model, flame_skinning, skinning_function
-from emotag.export.frame_graph import Picture, frame_graph
+from emotag.export.frame_graph import Picture
 from emotag.plugins import cuda
 from emotag.plugins.tensorrt import NAMESPACE, RASTERIZATION, SKINNING, VERSION, creators, register
 from emotag.plugins.tensorrt.launch import Launcher
@@ -94,7 +94,7 @@ def test_the_torch_operator_is_the_kernel() -> None:
 def test_motion_and_skinning_are_one_graph() -> None:
     """Exported from PyTorch with the operator as one node, run by ONNX Runtime through the function's body."""
     checkpoint = tiny.checkpoint()
-    model = frame_graph(frame_step(checkpoint))
+    model = tiny_frame()
     onnx.checker.check_model(model)
     assert [node.op_type for node in model.graph.node if node.domain] == [SKINNING]
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -110,7 +110,7 @@ def test_motion_and_skinning_are_one_graph() -> None:
 
 @pytest.fixture(scope="module")
 def whole() -> onnx.ModelProto:
-    return frame_with_picture(tiny.checkpoint(), 64, 48)
+    return tiny_picture()
 
 
 def test_the_whole_frame_names_both_plugins(whole: onnx.ModelProto) -> None:

@@ -1,13 +1,15 @@
-"""The whole-frame graph of a checkpoint, its scene packed by the kernels that run on the host."""
+"""Whole-frame graphs, their scene packed by the kernels that run on the host; exported once for all tests."""
 
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import tiny
 
 from emotag import plugins
 from emotag.export.frame_graph import FrameStep, Picture, frame_graph
@@ -16,6 +18,8 @@ from emotag.training.checkpoint import Checkpoint
 
 sys.path.append(str(Path(__file__).parent / "cuda_host"))
 import emulated  # noqa: E402
+
+SIZE = (64, 48)
 
 
 def scene_of(checkpoint: Checkpoint) -> plugins.Scene:
@@ -35,7 +39,15 @@ def frame_step(checkpoint: Checkpoint, picture: Picture | None = None) -> FrameS
     return FrameStep(MotionStep(checkpoint.motion, checkpoint.identity).eval(), checkpoint, picture).eval()
 
 
-def frame_with_picture(checkpoint: Checkpoint, width: int, height: int) -> onnx.ModelProto:
-    """GRMN, skinning and rasterization in one graph."""
+@cache
+def tiny_frame() -> onnx.ModelProto:
+    """GRMN and skinning of the tiny checkpoint in one graph; not to be changed."""
+    return frame_graph(frame_step(tiny.checkpoint()))
+
+
+@cache
+def tiny_picture() -> onnx.ModelProto:
+    """The same with a picture of `SIZE`."""
+    checkpoint = tiny.checkpoint()
     packed = emulated.load().pack(scene_of(checkpoint))
-    return frame_graph(frame_step(checkpoint, Picture(packed, width, height, False)))
+    return frame_graph(frame_step(checkpoint, Picture(packed, *SIZE, False)))

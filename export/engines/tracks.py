@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,48 +59,28 @@ class Recorded(BoundGraph):
 
 def track(heard: Heard, folder: Path) -> dict[str, Float]:
     """Expression [F, E] and jaw [F, 3] that the folder's audio.onnx and motion.onnx make of the speech, without AUs."""
-    aus = np.zeros(len(heard.motion.aus), np.float32)
-    rows = [
-        (made.expression.copy(), made.jaw.copy())
-        for made in _frames(heard, folder, _MOST_FRAMES, {}, lambda network, frame: aus)
-    ]
+    rows = [(made.expression.copy(), made.jaw.copy()) for made in _frames(heard, folder, _MOST_FRAMES, {})]
     return {"expression": np.stack([row[0] for row in rows]), "jaw": np.stack([row[1] for row in rows])}
 
 
 def calibration_calls(heard: Heard, folder: Path) -> dict[str, list[dict[str, Float]]]:
-    """Inputs of calls of each graph on the speech, under every emotion and changing AUs: both may be asked for."""
+    """Inputs of calls of each graph on the speech."""
     taken: dict[str, list[dict[str, Float]]] = {"audio": [], "motion": []}
-    random = np.random.default_rng(0)
-
-    def act(network: MotionNetwork, frame: int) -> Float:
-        if network.steering is not None:
-            emotion, weight = network.steering
-            emotion[:] = np.eye(len(emotion), dtype=np.float32)[frame // 10 % len(emotion)]
-            weight[:] = frame // 5 % 2
-        return random.uniform(0, _STRONGEST_AU, len(heard.motion.aus)).astype(np.float32)
-
-    for _ in _frames(heard, folder, CALIBRATION_FRAMES, taken, act):
+    for _ in _frames(heard, folder, CALIBRATION_FRAMES, taken):
         pass
     return taken
 
 
-_STRONGEST_AU = 5.0  # the intensity scale's end
-
-Conditions = Callable[[MotionNetwork, int], Float]
-"""Writes what a frame is conditioned on beside speech; returns its AUs."""
-
-
-def _frames(
-    heard: Heard, folder: Path, most: int, taken: Mapping[str, list[dict[str, Float]]], conditions: Conditions
-) -> Iterator[Motion]:
+def _frames(heard: Heard, folder: Path, most: int, taken: Mapping[str, list[dict[str, Float]]]) -> Iterator[Motion]:
     stride = max(1, min(most, len(heard.speech) // FRAME_SAMPLES) // _CALIBRATION_CALLS)
     bound = Recorded(folder / "motion.onnx", heard.states["motion"], taken.get("motion"), stride)
     network = MotionNetwork(bound, heard.audio, heard.motion, heard.states["motion"])
+    aus = np.zeros(len(heard.motion.aus), np.float32)
     frame = 0
     for tokens in _tokens(heard, folder, taken.get("audio"), stride):
         network.history.append(tokens)
         while FRAME_TOKENS * frame + heard.motion.window_future <= network.history.count:
-            yield network.hear(frame, conditions(network, frame))
+            yield network.hear(frame, aus)
             frame += 1
         if frame >= most:
             return

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import trainer_fixture as fixture
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import speech as speech_of
 
 from emotag import runtime
@@ -345,6 +346,7 @@ def test_scenes_that_cannot_be_learnt_from_are_named(place: Path, tmp_path: Path
     for name, says in (
         ("aud.wav", "has no sound"),
         ("au_features.csv", "has no action units"),
+        ("emotion_features.npy", "has no emotion_features.npy"),
         ("fg_masks", "has no mask|missing"),
         ("images", "missing"),
     ):
@@ -371,8 +373,10 @@ def test_the_commands(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["adapt", str(many), scenes[0], "-o", str(one), *small, *common, *log]) == 0
     assert capsys.readouterr().out.splitlines() == [str(many), str(one)]
     assert TrainConfig.from_dict(load(one)["training"]["config"]).without == ("score", "gate")
-    events = b"".join(path.read_bytes() for path in (tmp_path / "log").iterdir())
-    assert b"loss/photometric" in events and b"scene0" in events
+    seen = EventAccumulator(str(tmp_path / "log"), size_guidance={"images": 0, "scalars": 0}).Reload()
+    assert [event.step for event in seen.Scalars("loss/photometric")] == [1, 2, 3, 4, 5, 6]
+    previews = seen.Images(scenes[0])
+    assert [event.step for event in previews] == [2, 4, 6] and (previews[-1].width, previews[-1].height) == (48, 24)
     for wrong, says in (
         (["adapt", "--resume", str(one), "--steps", "9"], "--steps with --resume"),
         (["adapt", str(many)], "a pretrained checkpoint and a scene"),

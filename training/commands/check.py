@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--make-features", action="store_true", help="encode the scene's sound before the check")
     make.add_argument("--encoder", metavar="NAME", help="a Hugging Face Wav2Vec2 name, or a folder that holds one")
     make.add_argument(
-        "--streaming", default="2,8,100", metavar="C,R,L",
+        "--streaming", default="2,2,100", metavar="C,R,L",
         help="chunk, look-ahead and context in 20 ms tokens (default: %(default)s)",
     )  # fmt: skip
     make.add_argument(
@@ -56,7 +56,7 @@ def parse_streaming(text: str) -> StreamingConfig:
     try:
         chunk, lookahead, context = (int(part) for part in text.split(","))
     except ValueError:
-        raise CheckpointError(f"--streaming {text}: give three whole numbers C,R,L such as 2,8,100") from None
+        raise CheckpointError(f"--streaming {text}: give three whole numbers C,R,L such as 2,2,100") from None
     return StreamingConfig(chunk, lookahead, context)
 
 

@@ -9,7 +9,7 @@ from .open import open_scene
 from .pictures import PictureCache
 from .scene import HeadSizes, Picture, Scene, SceneFrame, Split
 from .sound import read_speech
-from .tokens import TOKENS, Tokens, load_encoder, make_tokens, save_tokens
+from .tokens import TOKENS, Tokens, encoder_digest, load_encoder, make_tokens, save_tokens, sound_digest
 
 __all__ = [
     "TOKENS",
@@ -23,9 +23,11 @@ __all__ = [
     "Split",
     "Tokens",
     "check_scene",
+    "encoder_digest",
     "load_encoder",
     "make_tokens",
     "open_scene",
     "read_speech",
     "save_tokens",
+    "sound_digest",
 ]

@@ -32,6 +32,7 @@ _FEW_SHOT = 5.0  # seconds that adaptation takes
 _BINDING = ("face_indices.npy", "bary_coords.npy", "vertices.npy", "points3D.ply", "mouth_point_indices.npy")
 Value = TypeVar("Value")
 _CHUNK = 256  # rows whose values are looked at together
+_REQUIRED_MAPS = ("masks",)
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,15 @@ def _check_maps(report: SceneReport, pictures: Sequence[Picture], item: str, att
     there = [picture for picture in pictures if getattr(picture, f"{attribute}_path") is not None]
     how = cure(item, report.folder)
     if not there:
-        report.add(item, MISSING, _WITHOUT[item], how, required=False)
+        report.add(item, MISSING, _WITHOUT[item], how, required=item in _REQUIRED_MAPS)
         return
     load = {"mask": Picture.mask, "depth": Picture.depth, "normal": Picture.normal, "landmark": Picture.landmarks}
     if _attempt(report, item, lambda: load[attribute](there[0]), how, required=False) is None:
         return
-    status = OK if len(there) == len(pictures) else NOTE
-    report.add(item, status, f"{len(there)} of {len(pictures)} pictures have one", "" if status == OK else how, False)
+    required = item in _REQUIRED_MAPS
+    status = OK if len(there) == len(pictures) else (MISSING if required else NOTE)
+    found = f"{len(there)} of {len(pictures)} pictures have one"
+    report.add(item, status, found, "" if status == OK else how, required)
 
 
 def _check_tracking(report: SceneReport, listing: Listing) -> None:
@@ -254,7 +257,7 @@ def _check_sound(report: SceneReport) -> None:
     path = find_sound(report.folder)
     how = cure("sound", report.folder)
     if path is None:
-        report.add("sound", MISSING, _WITHOUT["sound"], how, required=False)
+        report.add("sound", MISSING, _WITHOUT["sound"], how)
         return
     sound = _attempt(report, "sound", lambda: measure(path), how)
     if sound is None:
@@ -293,7 +296,7 @@ def _check_features(report: SceneReport, rows: int) -> None:
                 False,
             )
     else:
-        report.add("audio features", MISSING, _WITHOUT["audio features"], how)
+        report.add("audio features", MISSING, _WITHOUT["audio features"], how, required=False)
 
 
 def _finite(report: SceneReport, item: str, values: NDArray[Any], how: str) -> bool:
@@ -344,13 +347,13 @@ def _check_binding(report: SceneReport) -> None:
 
 
 _WITHOUT = {
-    "masks": "none: the whole picture is compared, background included",
+    "masks": "none: the head cannot be told from what is behind it",
     "depth maps": "none: the depth loss is off",
     "normal maps": "none: the normal loss is off",
     "landmarks": "none: LMD and the lips' closures cannot be measured against this clip",
     "au_features.csv": "missing: the network's upper-face input",
     "emotion_features.npy": "missing: the target of the emotion and score losses",
     "identity_feature.npy": "missing: AdaIN is bypassed",
-    "sound": "none: features cannot be made, sound and pictures cannot be compared",
-    "audio features": "missing: what the network hears",
+    "sound": "none: there is nothing to hear, nor to compare the pictures' rate with",
+    "audio features": "none yet: training makes them from the sound, for its own encoder",
 }

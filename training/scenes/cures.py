@@ -32,7 +32,7 @@ _CURES = {
     "[512] (the authors' tools/extract_adaface_identity.py --scene {scene})",
     "sound": "`ffmpeg -i clip.mp4 -vn -ac 1 -ar 16000 -c:a pcm_s16le {scene}/aud.wav`",
     "audio features": "`emotag-train check {scene} --make-features --encoder facebook/wav2vec2-base-960h "
-    "--streaming 2,8,100`",
+    "--streaming 2,2,100`; training makes them by itself where they are of another encoder",
     "frame rate": "`ffmpeg -i clip.mp4 -r 25 -c:v libx264 -crf 10 clip25.mp4`, then make the scene again from that",
     "binding": "run the authors' tools/import_vhap_export.py; only an import of a released checkpoint needs it",
 }

@@ -22,7 +22,17 @@ from ..released_scene import load_array
 from ..wav2vec2 import StreamingConfig, StreamingWav2Vec2
 from .sound import read_speech
 
-__all__ = ["TOKENS", "Tokens", "load_encoder", "load_tokens", "make_tokens", "save_tokens"]
+__all__ = [
+    "TOKENS",
+    "Tokens",
+    "encoder_digest",
+    "load_encoder",
+    "load_tokens",
+    "made_from",
+    "make_tokens",
+    "save_tokens",
+    "sound_digest",
+]
 
 Floats = NDArray[np.float32]
 
@@ -40,6 +50,7 @@ class Tokens:
     encoder: str
     streaming: StreamingConfig
     sound_sha256: str
+    digest: str = ""  # `encoder_digest` of the encoder; empty where the file does not say
 
     def windows(self, rows: Sequence[int] | NDArray[np.integer[Any]], past: int, future: int) -> Floats:
         """Windows [len(rows), past + future, H] of video frames: tokens `[2f - past, 2f + future)` of frame f.
@@ -68,14 +79,32 @@ def load_encoder(name: str | Path, streaming: StreamingConfig, calibration: Path
     return encoder.eval()
 
 
+def encoder_digest(encoder: StreamingWav2Vec2) -> str:
+    """16 hexadecimal digits that change with any weight, statistic or c, r, L of the encoder."""
+    found = hashlib.sha256(repr(encoder.streaming).encode())
+    for name, value in sorted(encoder.state_dict().items()):
+        found.update(name.encode())
+        found.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
+    return found.hexdigest()[:16]
+
+
 def make_tokens(folder: Path, sound: Path, name: str, encoder: StreamingWav2Vec2) -> Tokens:
     """Encode the scene's sound and keep the tokens in its folder. Raises AudioError, OutputError."""
-    return save_tokens(folder, encoder.extract(read_speech(sound)), name, encoder.streaming, _digest(sound))
+    values = encoder.extract(read_speech(sound))
+    return save_tokens(folder, values, name, encoder.streaming, sound_digest(sound), encoder_digest(encoder))
 
 
-def save_tokens(folder: Path, values: Floats, name: str, streaming: StreamingConfig, sound_sha256: str) -> Tokens:
+def save_tokens(
+    folder: Path, values: Floats, name: str, streaming: StreamingConfig, sound_sha256: str, digest: str = ""
+) -> Tokens:
     """Write tokens [N, H] and what they are; both files are whole or the old ones stay. Raises OutputError."""
-    about = {"encoder": name, "streaming": asdict(streaming), "sound_sha256": sound_sha256, "shape": list(values.shape)}
+    about = {
+        "encoder": name,
+        "encoder_digest": digest,
+        "streaming": asdict(streaming),
+        "sound_sha256": sound_sha256,
+        "shape": list(values.shape),
+    }
     parts = {name: folder / f".{name}.{os.getpid()}.partial" for name in (TOKENS, TOKENS_ABOUT)}
     try:
         with parts[TOKENS].open("wb") as file:
@@ -103,7 +132,8 @@ def load_tokens(folder: Path) -> Tokens:
     try:
         about = json.loads(about_path.read_text(encoding="utf-8"))
         streaming = StreamingConfig(**about["streaming"])
-        encoder, digest, shape = str(about["encoder"]), str(about["sound_sha256"]), tuple(about["shape"])
+        encoder, sound, shape = str(about["encoder"]), str(about["sound_sha256"]), tuple(about["shape"])
+        digest = str(about.get("encoder_digest", ""))
     except FileNotFoundError as error:
         raise CheckpointError(f"{about_path}: missing, so nobody knows how {TOKENS} was made; {_AGAIN}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -111,14 +141,15 @@ def load_tokens(folder: Path) -> Tokens:
     values = load_array(folder / TOKENS, (None, None), mapped=True)
     if values.shape != shape:
         raise CheckpointError(f"{folder / TOKENS}: has the shape {values.shape}, {TOKENS_ABOUT} says {shape}; {_AGAIN}")
-    return Tokens(values, encoder, streaming, digest)
+    return Tokens(values, encoder, streaming, sound, digest)
 
 
 def made_from(tokens: Tokens, sound: Path) -> bool:
     """Whether these tokens are those of this very sound file."""
-    return tokens.sound_sha256 == _digest(sound)
+    return tokens.sound_sha256 == sound_digest(sound)
 
 
-def _digest(path: Path) -> str:
+def sound_digest(path: Path) -> str:
+    """SHA-256 of a sound file, by which tokens know what they were made from."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

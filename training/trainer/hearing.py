@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from ...runtime.errors import CheckpointError, OutputError
-from ..scenes import Scene, Tokens, read_speech
+from ..scenes import Scene, Tokens, encoder_digest, read_speech, sound_digest
 from ..wav2vec2 import StreamingWav2Vec2
 from .errors import TrainingError
 
@@ -20,17 +19,8 @@ _FOLDER = "tokens"
 _SLACK = 10  # tokens (0.2 s) that a sound may be shorter than its pictures
 
 
-def encoder_digest(encoder: StreamingWav2Vec2) -> str:
-    """16 hexadecimal digits that change with any weight, statistic or c, r, L of the encoder."""
-    found = hashlib.sha256(repr(encoder.streaming).encode())
-    for name, value in sorted(encoder.state_dict().items()):
-        found.update(name.encode())
-        found.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
-    return found.hexdigest()[:16]
-
-
 def tokens_of(scene: Scene, encoder: StreamingWav2Vec2, digest: str, cache: Path | None = None) -> Tokens:
-    """The scene's tokens [N, H] as this encoder hears them, from the cache or computed now.
+    """The scene's tokens [N, H] as this encoder hears them: its own (`emotag-train check`), the cache's, or made now.
 
     Args:
         scene: with a sound.
@@ -43,8 +33,10 @@ def tokens_of(scene: Scene, encoder: StreamingWav2Vec2, digest: str, cache: Path
     """
     if scene.sound is None:
         raise TrainingError(f"{scene.folder}: has no sound to learn from; put it there as aud.wav, 16 kHz mono")
-    with scene.sound.open("rb") as file:
-        sound = hashlib.file_digest(file, "sha256").hexdigest()
+    sound = sound_digest(scene.sound)
+    own = scene.tokens
+    if own is not None and (own.digest, own.sound_sha256) == (digest, sound):
+        return _long_enough(scene, own)
     folder = scene.folder / _FOLDER if cache is None else cache
     path = folder / f"{sound[:16]}-{digest}.npy"
     if not path.is_file():
@@ -55,12 +47,16 @@ def tokens_of(scene: Scene, encoder: StreamingWav2Vec2, digest: str, cache: Path
         raise CheckpointError(f"{path}: cannot be read ({error}); delete it, it is made again") from error
     if values.ndim != 2 or values.shape[1] != encoder.hidden:
         raise CheckpointError(f"{path}: holds {values.shape} numbers, not tokens; delete it, it is made again")
-    if len(values) < 2 * scene.rows - _SLACK:
+    return _long_enough(scene, Tokens(values, f"checkpoint {digest}", encoder.streaming, sound, digest))
+
+
+def _long_enough(scene: Scene, tokens: Tokens) -> Tokens:
+    if len(tokens.values) < 2 * scene.rows - _SLACK:
         raise TrainingError(
-            f"{scene.folder}: its sound lasts {len(values) / 50:.2f} s, its pictures {scene.seconds:.2f} s; "
+            f"{scene.folder}: its sound lasts {len(tokens.values) / 50:.2f} s, its pictures {scene.seconds:.2f} s; "
             f"`emotag-train check {scene.folder}` says which of them is wrong"
         )
-    return Tokens(values, f"checkpoint {digest}", encoder.streaming, sound)
+    return tokens
 
 
 def _write(path: Path, encoder: StreamingWav2Vec2, sound: Path) -> None:

@@ -100,17 +100,19 @@ def _train(processes: Processes, job: Job) -> Run:
 
 
 def _loop(run: Run, job: Job, watch: Watch, wish: StopWish) -> None:
-    """All steps. The run is saved every so many, when it is asked to stop, and at the end."""
-    while not run.finished:
+    """All steps. The run is saved and previewed every so many, when it is asked to stop, and at the end."""
+    finished = run.finished
+    if finished:  # nothing was left of a run that goes on
+        save(run, job, finished=True)
+    while not finished:
         done = run.advance()
         watch.step(run.step, done.stage, done.terms, done.values)
-        stop = run.processes.any(wish.asked)
-        if not run.finished and (stop or run.step % job.save_every == 0):
-            save(run, job)
+        finished, stop = run.finished, run.processes.any(wish.asked)
+        if stop or finished or run.step % job.save_every == 0:
+            save(run, job, finished=finished and not stop)
             _preview(run, done, watch)
         if stop:
             raise Interrupted(f"{job.output}: step {run.step} is kept; go on with --resume {job.output}")
-    save(run, job, finished=True)
 
 
 def prepare(processes: Processes, job: Job) -> Run:

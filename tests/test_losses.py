@@ -215,6 +215,20 @@ def test_total_is_the_sum_of_its_terms() -> None:
     assert terms["photometric"].item() == pytest.approx(losses.photometric(output.rgb, target.rgb).item())
 
 
+def test_the_papers_weights() -> None:
+    """L1 + 0.2·(1 - SSIM) + KL + |g - e| + 0.01·depth + 0.001·normal."""
+    output, target = drawn()
+    said = predicted()
+    emotion = torch.softmax(torch.arange(21.0).reshape(3, 7) % 5, -1)
+    tracked = Tracked(torch.zeros(3, 5), torch.zeros(3, 3), emotion)
+    loss, terms = losses.total(LossWeights.paper(), output, target, said, tracked)
+    assert terms.keys() == {"photometric", "depth", "normal", "emotion", "score"}
+    wanted = (output.rgb - target.rgb).abs().mean() + 0.2 * (1 - ssim(output.rgb, target.rgb))
+    wanted = wanted + losses.emotion(said.emotion_logits, emotion) + losses.score(said.gate, emotion)
+    wanted = wanted + 0.01 * terms["depth"] + 0.001 * terms["normal"]
+    assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-6)
+
+
 def test_what_is_switched_off_or_unknown_is_left_out() -> None:
     output, target = drawn(geometry=False)
     said = predicted()

@@ -22,7 +22,7 @@ from emotag.runtime.errors import CheckpointError, ControlError, EmotagError, Ou
 from emotag.training import checkpoint as checkpoints
 from emotag.training.checkpoint import load_checkpoint
 from emotag.training.command import main
-from emotag.training.losses import photometric
+from emotag.training.losses import LossWeights, photometric
 from emotag.training.trainer import TrainConfig, TrainingError, perform
 from emotag.training.trainer.ema import MovingAverage
 from emotag.training.trainer.job import Interrupted, Job, prepare, save
@@ -219,6 +219,16 @@ def test_ablations_change_what_they_say(place: Path, tmp_path: Path) -> None:
     assert not torch.equal(motions[""].expression, motions[""].base_expression)
     assert torch.equal(motions["adain/who"], motions["adain/other"])
     assert not torch.equal(motions["/who"], motions["/other"])
+
+
+def test_the_papers_weights_are_those_of_the_run(place: Path, tmp_path: Path) -> None:
+    """Without pictures the tracked motion is all there is to learn from, so there it counts."""
+    config = replace(PRETRAIN, weights="paper", motion_steps=1, warmup=0, blend=0.0)
+    run = prepare(Processes(), job(place, config, tmp_path / "a.pt"))
+    assert run.weights == replace(LossWeights.paper(), depth=0.0, normal=0.0)
+    assert "motion" in run.advance().terms and "motion" not in run.advance().terms
+    with pytest.raises(ControlError, match="no weights 'mine'; there are released, paper"):
+        replace(PRETRAIN, weights="mine")  # type: ignore[arg-type]
 
 
 def test_an_ablated_avatar_stays_ablated(place: Path, tmp_path: Path) -> None:

@@ -45,10 +45,16 @@ class LossError(EmotagError):
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms; the defaults are the paper's. A term of weight 0 is not computed (ablation)."""
+    """Weights of the terms. A term of weight 0 is not computed (ablation).
+
+    The defaults are the released code's, with the paper's λ of D-SSIM, depth and normals; `paper` gives those of the
+    paper alone.
+    """
 
     structural: float = 0.2
-    """λ of D-SSIM: the picture's term is (1 - λ)·L1 + λ·(1 - SSIM)"""
+    """λ of D-SSIM: the picture's term is `absolute`·L1 + λ·(1 - SSIM)"""
+    absolute: float = 0.8
+    """of L1; the released code's is 1 - λ"""
     emotion: float = 0.01
     """of KL(p_emo ‖ softmax(z_e))"""
     score: float = 0.1
@@ -64,6 +70,11 @@ class LossWeights:
         for name, value in vars(self).items():
             if not 0 <= value < float("inf") or (name == "structural" and value > 1):
                 raise LossError(f"the weight {name} is {value}: give a number from 0, the structural one at most 1")
+
+    @classmethod
+    def paper(cls) -> LossWeights:
+        """L1 + 0.2·(1 - SSIM) + KL + |g - e| + 0.01·depth + 0.001·normal: the paper weighs no other term."""
+        return cls(absolute=1.0, emotion=1.0, score=1.0, motion=0.0)
 
 
 class Target(NamedTuple):
@@ -94,12 +105,10 @@ class Tracked(NamedTuple):
     """(..., 7) probabilities p_emo"""
 
 
-def photometric(predicted: Tensor, truth: Tensor, structural: float = 0.2) -> Tensor:
-    """(1 - λ)·mean|I - Î| + λ·(1 - SSIM(I, Î)) (eq. 10); pictures (3, H, W), 0…1, λ `structural`."""
-    difference = functional.l1_loss(predicted, truth)
-    if structural == 0:
-        return difference
-    return (1 - structural) * difference + structural * (1 - ssim(predicted, truth))
+def photometric(predicted: Tensor, truth: Tensor, structural: float = 0.2, absolute: float | None = None) -> Tensor:
+    """a·mean|I - Î| + λ·(1 - SSIM(I, Î)) (eq. 10); pictures (3, H, W), 0…1, λ `structural`, a `absolute` or 1 - λ."""
+    difference = functional.l1_loss(predicted, truth) * (1 - structural if absolute is None else absolute)
+    return difference if structural == 0 else difference + structural * (1 - ssim(predicted, truth))
 
 
 def emotion(logits: Tensor, probabilities: Tensor) -> Tensor:
@@ -190,7 +199,7 @@ def total(
     """
     terms: dict[str, tuple[float, Tensor]] = {}
     if output is not None and target is not None:
-        compared = target.share * photometric(output.rgb, target.rgb, weights.structural)
+        compared = target.share * photometric(output.rgb, target.rgb, weights.structural, weights.absolute)
         terms["photometric"] = (1.0, compared)
         if weights.depth and output.depth is not None and target.depth is not None:
             compared = depth(output.depth, output.alpha, target.depth, target.mask, target.metric)

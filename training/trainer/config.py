@@ -9,9 +9,10 @@ from typing import Any, Literal
 from ...runtime.errors import CheckpointError, ControlError
 from ..grmn import GRMNConfig
 
-__all__ = ["COMPONENTS", "Kind", "TrainConfig", "ablate", "parse_without"]
+__all__ = ["COMPONENTS", "WEIGHTS", "Kind", "TrainConfig", "ablate", "parse_without"]
 
 Kind = Literal["pretrain", "adapt"]
+WEIGHTS = ("released", "paper")
 
 COMPONENTS = ("score", "kl", "seg", "gate", "residual", "adain")
 """What an ablation can leave out. `seg`, semantic emotion guidance, is `score` and `kl` together."""
@@ -66,6 +67,8 @@ class TrainConfig:
     geometry: bool = False
     """depth and normal losses, for frames that have maps"""
     densify: bool = True
+    weights: Literal["released", "paper"] = "released"
+    """of the losses, see `losses.LossWeights`"""
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class TrainConfig:
                 raise ControlError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a share, 0 to 1")
         if self.seconds is not None and not 0.2 <= self.seconds <= 3600:
             raise ControlError(f"seconds is {self.seconds}; give 0.2 to 3600")
+        if self.weights not in WEIGHTS:
+            raise ControlError(f"no weights {self.weights!r}; there are {', '.join(WEIGHTS)}")
         unknown = sorted(set(self.without) - set(COMPONENTS))
         if unknown:
             raise ControlError(f"no component {', '.join(unknown)}; there are {', '.join(COMPONENTS)}")

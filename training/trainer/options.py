@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import ControlError
-from .config import COMPONENTS, TrainConfig, parse_without
+from .config import COMPONENTS, WEIGHTS, TrainConfig, parse_without
 from .job import Job
 
 __all__ = ["add_run", "add_training", "config_of", "job_of"]
@@ -40,6 +40,11 @@ def add_training(parser: argparse.ArgumentParser, defaults: TrainConfig) -> Any:
         "--still", choices=("canonical", "tracked"),
         help=f"what the warm-up draws: no expression, or the tracked one (default: {defaults.still})",
     )  # fmt: skip
+    group.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help=f"of the losses: the released code's or the paper's (default: {defaults.weights})",
+    )
     group.add_argument(
         "--no-densify", dest="densify", action="store_const", const=False,
         help="let no Gaussian multiply or vanish",

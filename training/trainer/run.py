@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +109,7 @@ class Run:
         count = config.crops * self.processes.world
         slots = slots_of(self.step, count, starts, config.seed + 1)
         decay = config.decay ** (self.step / config.motion_steps)
+        weights = replace(self.weights, motion=LossWeights().motion)  # here it is all there is, also for the paper's
         self._zero(())
 
         def learn(slot: Slot) -> dict[str, Tensor]:
@@ -118,7 +119,7 @@ class Run:
             told = steerable and np.random.default_rng([config.seed, 7, slot.number]).random() < _TOLD
             predicted = track.predict(self.networks.motion, rows, bool(told))
             tracked = track.tracked(rows)
-            loss, terms = total(self.weights, predicted=predicted, tracked=tracked)
+            loss, terms = total(weights, predicted=predicted, tracked=tracked)
             if self.face is not None:
                 extra = self.face(predicted, tracked)
                 loss, terms = loss + extra, terms | {"face": extra.detach()}
@@ -303,8 +304,9 @@ def start_run(
     if not config.all_motion:
         for person in people:
             person.track.remember(motion)
-    plain = LossWeights()
-    weights = LossWeights(
+    plain = LossWeights.paper() if config.weights == "paper" else LossWeights()
+    weights = replace(
+        plain,
         emotion=0.0 if config.lacks("kl") else plain.emotion,
         score=0.0 if config.lacks("score") else plain.score,
         depth=plain.depth if config.geometry else 0.0,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from emotag import plugins
 from emotag.runtime.errors import BackendError, ControlError
+from emotag.training import posing
 from emotag.training import render as training
 from emotag.training.render import GaussianParameters, HeadTensors, Motion, Mouth, ScaleActivation
 
@@ -258,7 +259,7 @@ def test_geometry_agrees_with_finite_differences(head: plugins.Head, camera: plu
         tensors,
         GaussianParameters(parameters.face_index, *(exact_leaves[n] for n in GROUPS), 1),
     )
-    bound = training._moved(
+    bound = posing.moved(
         bound,
         Mouth(torch.arange(20, 32), lambda _: (exact_leaves["d_mu"], exact_leaves["d_rot"], exact_leaves["d_scale"])),
     )
@@ -335,7 +336,7 @@ def test_binding_is_that_of_torch(head: plugins.Head, activation: ScaleActivatio
     scales = torch_alone["scales"]
     opened = scales.exp() if activation == "exp" else torch.nn.functional.softplus(scales)
     world = (*(torch_alone[name] for name in ("vertices", "means", "quats")), opened)
-    weighted(training._bind_in_torch(*world, mesh.faces, index)).backward()
+    weighted(posing.bind_in_torch(*world, mesh.faces, index)).backward()
     # An edge of no length has no direction: its gradient is as large as the smallest length that counts is small.
     flat = torch.zeros(len(head.template), dtype=torch.bool)
     flat[mesh.faces[[3, 5]].reshape(-1)] = True

@@ -99,6 +99,7 @@ def _run(options: argparse.Namespace) -> int:
         progress("reading the checkpoint")
         checkpoint = read_checkpoint(options, speech)
         bar.total = 7 + (checkpoint.encoder is not None) * 2
+        bar.total += checkpoint.appearance is not None and options.appearance
         engines = engine_options(options)
         bar.total += (2 + (2 if checkpoint.encoder is not None else 1)) * (options.engine != "none")
         precisions = options.audio_precision, options.motion_precision

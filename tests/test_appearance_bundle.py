@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
+from scene_fixture import write_wav
 from test_appearance_residual import felt_checkpoint
 
 from emotag.export.appearance_graph import GRAPH_BOUND, OFFSET_BOUND
@@ -25,7 +26,10 @@ from emotag.export.bundle import ExportOptions, audio_spec, build_manifest, moti
 from emotag.export.command import summary
 from emotag.runtime import Avatar, BackendError, BundleError, ControlError, Emotion, Model
 from emotag.runtime.backends import CpuBackend, open_backend
+from emotag.runtime.bench.overhead import StepOverhead
+from emotag.runtime.bench.probe import Probe
 from emotag.runtime.commands.inspect import describe, main
+from emotag.runtime.commands.render import main as render_main
 from emotag.runtime.model import _prepare
 from emotag.training.checkpoint import Checkpoint
 from emotag.training.emotional_residual import EmotionalResidual, wear
@@ -180,6 +184,17 @@ def test_a_frame_keeps_no_memory(model: Model) -> None:
     kept, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 4096 and most < 16384
+
+
+def test_bench_and_render_have_the_stage(bundle: Path, model: Model, tmp_path: Path) -> None:
+    assert Probe(model).frame().appearance > 0
+    assert Probe(Model.load(bundle, "cpu", threads=1, appearance=False)).frame().appearance == 0
+    StepOverhead(Avatar(model)).step()
+    speech, video, stats = tmp_path / "speech.wav", tmp_path / "out.mp4", tmp_path / "stats.json"
+    write_wav(speech, 0.3)
+    for extra in ((), ("--no-appearance",)):
+        assert render_main([str(bundle), str(speech), "-o", str(video), "--stats", str(stats), *extra]) == 0
+        assert ("appearance" in json.loads(stats.read_text())["stages"]) is not bool(extra)
 
 
 def test_a_gpu_is_refused_and_auto_says_why(bundle: Path) -> None:

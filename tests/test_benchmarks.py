@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from synthetic_bundle import Shape, write_bundle
 
-from benchmarks import controls, long_run, report, scaling
+from benchmarks import bench_training, controls, long_run, report, scaling
 from emotag.runtime import Avatar, Model
 
 
@@ -57,3 +57,14 @@ def test_growth_beyond_linear_is_noticed_and_plotted(tmp_path: Path) -> None:
     scaling.plot({20_000: 3.0, 60_000: 6.0, 120_000: 9.5}, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (640, 400)
+
+
+def test_kernels_of_training_are_timed(bundle: Path) -> None:
+    subjects = bench_training.subjects_of(bundle)
+    assert [subject.features is not None for subject in subjects] == [False, True, False, True, False]
+    whole, box = subjects[0].camera, subjects[2].camera
+    assert max(whole.width, whole.height) == 512 and box.width <= whole.width and box.width % 16 == 0
+    found = bench_training.measure(subjects[2:4], 2, "auto")
+    for samples in found.values():
+        assert all(len(values) == 2 and min(values) > 0 for values in samples.values())
+        assert "blend + backward" in bench_training.quartiles(samples)

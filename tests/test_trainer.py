@@ -23,7 +23,10 @@ from emotag.training import checkpoint as checkpoints
 from emotag.training.checkpoint import load_checkpoint
 from emotag.training.command import main
 from emotag.training.losses import LossWeights, photometric
-from emotag.training.trainer import TrainConfig, TrainingError, perform
+from emotag.training.scenes import Picture
+from emotag.training.subject import SubjectOptions
+from emotag.training.trainer import TrainConfig, TrainingError, people, perform
+from emotag.training.trainer import job as jobs
 from emotag.training.trainer.ema import MovingAverage
 from emotag.training.trainer.job import Interrupted, Job, prepare, save
 from emotag.training.trainer.processes import Processes
@@ -288,6 +291,43 @@ def test_an_interrupt_keeps_all_steps(
     assert load(output)["training"]["step"] == 3
     assert load_checkpoint(output).info.width == 32
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_picture_that_breaks_on_the_way_loses_one_step(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, decode = tmp_path / "a.pt", Picture.rgb
+    seen: list[Run] = []
+
+    def watched(processes: Processes, wanted: Job) -> Run:
+        seen.append(prepare(processes, wanted))
+        return seen[0]
+
+    def broken(picture: Picture) -> Any:
+        if seen and seen[0].step == 3:
+            raise CheckpointError(f"{picture.path}: not a picture")
+        return decode(picture)
+
+    monkeypatch.setattr(jobs, "prepare", watched)
+    monkeypatch.setattr(Picture, "rgb", broken)
+    options = SubjectOptions(cache_bytes=0)
+    monkeypatch.setattr(people, "subject_options", lambda config, visits: options)
+    with pytest.raises(CheckpointError, match="not a picture"):
+        perform(job(place, ADAPT, output))
+    assert seen[0].step == load(output)["training"]["step"] == 3
+
+
+def test_tokens_that_do_not_fit_on_the_disk_are_refused(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any, values: object, **_: object) -> None:
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OutputError, match="tokens cannot be written .No space left on device.: free some space"):
+        perform(job(place, ADAPT, tmp_path / "a.pt", cache=tmp_path / "cache"))
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_full_disk_keeps_the_last_good_file(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,7 @@ class BiasFreeMLP(nn.Module):
         self.net = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(widths[:-1], widths[1:], strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., first width] to [..., last width]."""
         for index, layer in enumerate(self.net):
             x = layer(x if index == 0 else torch.relu(x))
         return x
@@ -133,6 +134,7 @@ class Positions(nn.Module):
         self.register_buffer("pe", table)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., tokens, D] with the position of every token added."""
         return x + self.pe[:, : x.shape[-2]]
 
 

@@ -96,10 +96,12 @@ class HeadModel:
 
     @property
     def vertex_count(self) -> int:
+        """V."""
         return len(self.v_template)
 
     @property
     def expression_count(self) -> int:
+        """E."""
         return int(self.expression_basis.shape[2])
 
     def with_expressions(self, count: int) -> HeadModel:

@@ -84,6 +84,7 @@ class MouthMLP(nn.Module):
         self.net = nn.ModuleList(nn.Linear(i, width, bias=False) for i in (inputs, width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[M, inputs] to [M, width]."""
         for index, layer in enumerate(self.net):
             x = layer(x if index == 0 else torch.relu(x))
         return x

@@ -62,6 +62,7 @@ def mouth_faces(head: HeadModel) -> NDArray[np.bool_]:
 
 
 def synthetic(scene: Scene) -> dict[str, Any] | None:
+    """What `synth.json` says of a synthetic scene; None for real ones. Raises CheckpointError if it is broken."""
     path = scene.folder / "synth.json"
     if not path.is_file():
         return None

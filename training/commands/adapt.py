@@ -15,6 +15,7 @@ _DEFAULTS = TrainConfig.adaptation()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `emotag-train adapt`."""
     parser.add_argument("start", type=Path, nargs="?", metavar="PRETRAINED", help="of `pretrain`, or any checkpoint")
     parser.add_argument("scene", type=Path, nargs="?", metavar="SCENE", help="the person's folder")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the avatar's .pt to write")

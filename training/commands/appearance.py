@@ -18,6 +18,7 @@ _DEFAULTS = FitOptions()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `emotag-train appearance`."""
     parser.add_argument("avatar", type=Path, metavar="AVATAR", help="the .pt that `emotag-train adapt` wrote")
     parser.add_argument("scenes", type=Path, nargs="+", metavar="SCENE", help="folders of the same person")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the avatar's .pt to write")

@@ -17,6 +17,7 @@ _MARKS = {OK: "ok     ", MISSING: "MISSING", "problem": "WRONG  ", "note": "note
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `emotag-train check`."""
     parser.add_argument("scene", type=Path, help="a scene in the released layout, or a VHAP or GaussianAvatars dataset")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     make = parser.add_argument_group("making audio features")

@@ -18,6 +18,7 @@ _DEFAULTS = TrainConfig()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `emotag-train pretrain`."""
     parser.add_argument("scenes", type=Path, nargs="*", metavar="SCENE", help="folders; with --resume the same again")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .pt to write")
     begin = parser.add_argument_group("what it starts from")

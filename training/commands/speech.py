@@ -22,6 +22,7 @@ _RECIPE = Recipe()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `emotag-train speech`."""
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="for `pretrain --start`")
     parser.add_argument("--work", type=Path, metavar="DIR", help="a run cut off goes on from here (default: FILE.work)")
     parser.add_argument("--corpus", type=Path, default=Path("build/corpus"), metavar="DIR", help="cache of the speech")

@@ -23,6 +23,7 @@ _DEFAULTS = CorpusOptions()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `emotag-train synth`."""
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder of the scenes; a run goes on in it")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw the identities as one PNG to look at")
     what = parser.add_argument_group("what")

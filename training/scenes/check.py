@@ -63,6 +63,7 @@ class SceneReport:
         return not any(f.status == PROBLEM or (f.status == MISSING and f.required) for f in self.findings)
 
     def add(self, item: str, status: str, found: str, cure: str = "", required: bool = True) -> None:
+        """Note a finding; arguments as the fields of `Finding`."""
         self.findings.append(Finding(item, status, found, cure, required))
 
     def to_dict(self) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Scene:
 
     @property
     def seconds(self) -> float:
+        """The clip's length at 25 frames a second."""
         return self.rows / FRAME_RATE
 
     def frame(self, index: int) -> SceneFrame:

@@ -30,6 +30,7 @@ class Sound:
 
     @property
     def seconds(self) -> float:
+        """Its length, by decoding."""
         return self.samples / self.rate
 
 

@@ -81,6 +81,7 @@ class Identity:
 
     @property
     def male(self) -> bool:
+        """Whether a beard may grow: Anny's control of gender is on that side."""
         return float(self.shape[0]) > -0.5
 
 

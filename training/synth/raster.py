@@ -41,6 +41,7 @@ class Fragments:
     """(N,) metres along the camera's z"""
 
     def take(self, index: NDArray[np.bool_] | NDArray[np.intp]) -> Fragments:
+        """The chosen samples: a mask (N,) or their indices."""
         return Fragments(self.face[index], self.pixel[index], self.bary[index], self.depth[index])
 
 

@@ -47,11 +47,13 @@ class Take:
 
     @property
     def name(self) -> str:
+        """The scene's folder: idNNN_EMOTIONLEVEL_CC."""
         level = str(self.level) if self.level else ""
         return f"id{self.identity:03d}_{self.emotion}{level}_{self.clip:02d}"
 
     @property
     def intensity(self) -> float:
+        """Of the emotion, 0…1: a third a level."""
         return LEVELS[self.level] if self.level else 0.0
 
     def rng(self, purpose: int) -> np.random.Generator:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from ...runtime.errors import CheckpointError
+from ...runtime.errors import CheckpointError, EmotagError
 from ..checkpoint import AvatarInfo, check_writable
 from ..grmn import GRMN
 from ..head import HeadModel
 from ..scenes import load_encoder
 from ..wav2vec2 import StreamingConfig
 from .config import TrainConfig, ablate
+from .errors import TrainingError
 from .people import open_people, trained_size
 from .processes import Processes, launch
 from .run import Advance, Run, start_run
@@ -76,8 +77,6 @@ def perform(job: Job) -> Run | None:
 
 def _train_apart(processes: Processes, job: Job) -> BaseException | None:
     """In a process of several: what went wrong everywhere comes back as a value, not as a dead process."""
-    from ...runtime.errors import EmotagError
-
     try:
         _train(processes, job)
     except (EmotagError, Interrupted) as error:
@@ -105,7 +104,7 @@ def _loop(run: Run, job: Job, watch: Watch, wish: StopWish) -> None:
     if finished:  # nothing was left of a run that goes on
         save(run, job, finished=True)
     while not finished:
-        done = run.advance()
+        done = _advance(run, job)
         watch.step(run.step, done.stage, done.terms, done.values)
         finished, stop = run.finished, run.processes.any(wish.asked)
         if stop or finished or run.step % job.save_every == 0:
@@ -113,6 +112,18 @@ def _loop(run: Run, job: Job, watch: Watch, wish: StopWish) -> None:
             _preview(run, done, watch)
         if stop:
             raise Interrupted(f"{job.output}: step {run.step} is kept; go on with --resume {job.output}")
+
+
+def _advance(run: Run, job: Job) -> Advance:
+    """One step. What breaks off for another reason than bad numbers, such as a picture that cannot be read, loses no
+    more than the step: the run is written first. After bad numbers the last good file stays.
+    """
+    try:
+        return run.advance()
+    except EmotagError as error:
+        if run.processes.any(not isinstance(error, TrainingError)):
+            save(run, job)
+        raise
 
 
 def prepare(processes: Processes, job: Job) -> Run:

@@ -42,6 +42,7 @@ class Person:
 
     @property
     def name(self) -> str:
+        """The scene's folder."""
         return str(self.scene.folder)
 
     def state_dict(self) -> dict[str, Any]:

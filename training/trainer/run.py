@@ -65,10 +65,12 @@ class Run:
 
     @property
     def total(self) -> int:
+        """Steps of the whole run, with and without pictures."""
         return self.config.motion_steps + self.config.steps
 
     @property
     def finished(self) -> bool:
+        """Whether all steps are done, or the time that may be taken is over."""
         return self.step >= self.total or (self.step >= self.config.motion_steps and self._late())
 
     def _late(self) -> bool:

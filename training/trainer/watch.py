@@ -94,6 +94,7 @@ class Watch:
 
     @property
     def wants_pictures(self) -> bool:
+        """Whether previews are kept anywhere."""
         return self._writer is not None
 
     def close(self) -> None:

@@ -65,7 +65,8 @@ class Probe:
         wearer = None if model.appearance is None else Wearer(model.appearance, self._renderer)
         self._painter = Painter(self._renderer, manifest, model.cues, (width, height), wearer)
         classes = manifest.motion.emotions
-        self._felt = np.array([name != NEUTRAL for name in classes], np.float32) / max(len(classes) - 1, 1)
+        share = 1 / max(len(classes) - 1, 1)
+        self._felt = np.array([0 if name == NEUTRAL else share for name in classes], np.float32)
         self._network = model.motion_network()
         self._speech = None if manifest.audio is None else model.speech(self._network)
         self._sound = babble(8).reshape(-1, FRAME_SAMPLES)

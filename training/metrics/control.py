@@ -65,6 +65,11 @@ class Judges:
     task: Path | None = None
     fer: Path | None = None
 
+    @property
+    def named(self) -> bool:
+        """Whether there is anyone to show pictures to."""
+        return self.landmarker is not None or self.fer is not None
+
 
 @dataclass(frozen=True)
 class ControlReport:
@@ -139,6 +144,7 @@ def measure_control(
     stage = Stage(model, speech, _FRAMES)
     judged = range(_EVERY, stage.frames, _EVERY)
     moment = judged[len(judged) // 4 : len(judged) // 4 + 1]
+    judged = judged if judges.named else moment
     neutral = stage.take(Emotion(NEUTRAL), judged)
     takes: dict[str, dict[int, Take]] = {}
     for name in (name for name in spec.emotions if name != NEUTRAL):

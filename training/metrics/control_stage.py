@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...plugins import skin
+from ...plugins import Camera, skin
 from ...runtime import Emotion, Model
 from ...runtime.acting import Acting
+from ...runtime.cues import LEFT_EYE, RIGHT_EYE
 from ...runtime.manifest import SAMPLE_RATE
 from ...runtime.sound import Sound
 from .errors import MetricError
@@ -22,7 +23,7 @@ __all__ = ["SHORTEST", "Stage", "Take", "still_vertices"]
 Floats = NDArray[np.float64]
 
 SHORTEST = 80  # frames of speech that a measurement needs
-_SIDE = 256  # pixels of a picture that is judged
+_SIDE, _NEAR = 512, 1.7  # pixels of a picture that is judged, and how much nearer it is than the recorded camera
 _WARM = 5  # frames before transitions and smoothing have settled
 
 
@@ -50,6 +51,9 @@ class Stage:
         if len(self._heard) < SHORTEST + self._delay:
             raise MetricError(f"{speech} is too short: control is measured on {SHORTEST / 25:g} s of speech or more")
         self._painter = model.painter(_SIDE, _SIDE)
+        left, right = model.scene.head.joints[[LEFT_EYE, RIGHT_EYE]].astype(np.float64)
+        self._face = (left + right) / 2
+        self._face[1] -= 0.5 * np.linalg.norm(left - right)
 
     @property
     def frames(self) -> int:
@@ -75,8 +79,16 @@ class Stage:
                 jaw.append(motion.jaw)
             if index in shown:
                 self._painter.wear(motion, self._acting.report(scene, motion).probabilities)
-                pictures.append(self._painter.draw(scene.row, motion, None, (1.0, 1.0, 1.0), None, scene.stance))
+                camera, white = self._portrait(scene.row), (1.0, 1.0, 1.0)
+                pictures.append(self._painter.draw(scene.row, motion, camera, white, None, scene.stance))
         return Take(np.array(expression, np.float64), np.array(jaw, np.float64), np.array(pictures, np.uint8))
+
+    def _portrait(self, row: int) -> Camera:
+        """The recorded camera, so near that the face fills the picture: judges are trained on faces cut out so."""
+        camera = self._painter.cue_camera(row)
+        x, y, z = camera.view[:3, :3] @ self._face + camera.view[:3, 3]
+        fx, fy, middle = _NEAR * camera.fx, _NEAR * camera.fy, _SIDE / 2
+        return replace(camera, fx=fx, fy=fy, cx=middle - fx * x / z, cy=middle - fy * y / z)
 
 
 def still_vertices(model: Model, take: Take, rows: Sequence[int]) -> Floats:

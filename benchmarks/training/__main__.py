@@ -3,7 +3,8 @@
     python -m benchmarks.training [--work build/results] [--json FILE] [--learned FILE]
         [--real WAV PHONEMES]… [--phoneme-index FILE] [--speech WAV …] [--only PART,…]
 
-Parts, each of which is kept in the folder of work and not measured twice:
+Parts, each of which is kept in the folder of work and not measured twice (a folder is of one file of networks, and
+says so where another is given):
 
     speech     the learned motion on voices that training never heard
     people     5 s of each of three people whom it never saw: adapted, and judged on the 5 s after
@@ -16,10 +17,11 @@ Without --learned the speech stage comes first: about two hours of one core. Wit
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     head = HeadModel.load(HEAD)
     learned = _learned(options, head)
     start = options.work / "learned.pt" if options.learned is None else options.learned
+    claim(options.work, start)
+    heard = digest([*(path for pair in options.real for path in pair), *options.speech])
     parts: dict[str, Callable[[], Numbers]] = {
         "speech": lambda: unheard_voices(learned.encoder, learned.motion, learned.identity, head, options.corpus),
         "people": lambda: _people(options.work, start, head),
@@ -58,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     found: Numbers = {"processor": _processor(), "threads": options.threads}
     for name in options.only.split(","):
-        found[name] = _once(options.work / f"{name}.json", parts[name])
+        kept = f"real-{heard}.json" if name == "real" else f"{name}.json"
+        found[name] = _once(options.work / kept, parts[name])
         print(json.dumps({name: found[name]}, indent=1), flush=True)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +96,27 @@ def _learned(options: argparse.Namespace, head: HeadModel) -> Learned:
     learned = learn(head, Recipe(), options.corpus, lambda said, share: print(f"{share:4.0%} {said}"), options.work)
     learned.save(path)
     return learned
+
+
+def digest(files: Sequence[Path]) -> str:
+    """16 hexadecimal digits of the content of files, in their order."""
+    found = hashlib.sha256()
+    for path in files:
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:16]
+
+
+def claim(work: Path, learned: Path) -> None:
+    """Write into the folder of work which networks it is of; stop if it is of others, whose numbers it keeps."""
+    record, mine = work / "networks.txt", digest([learned])
+    if not record.is_file():
+        if any(work.glob("*.json")):
+            print(f"{work}: does not say of which networks what it keeps is; taken for those of {learned}", flush=True)
+        record.write_text(mine + "\n")
+    elif record.read_text().strip() != mine:
+        raise SystemExit(
+            f"{work} keeps what other networks than {learned} reached: choose another --work, or delete it"
+        )
 
 
 def _once(path: Path, measure: Callable[[], Numbers]) -> Numbers:

@@ -97,7 +97,7 @@ class TrainConfig:
     def adaptation() -> TrainConfig:
         """Few seconds of one person: only AdaIN and the Gaussians learn, depth and normals help."""
         return TrainConfig(
-            kind="adapt", steps=3000, warmup=800, seconds=5.0, half_size=0.35, rate=5e-4, still="tracked",
+            kind="adapt", steps=4500, warmup=1000, seconds=5.0, half_size=0.35, rate=5e-4, still="tracked",
             all_motion=False, geometry=True,
         )  # fmt: skip
 

@@ -22,7 +22,9 @@ from emotag.training.wav2vec2 import StreamingConfig
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_released_scene(tmp_path_factory.mktemp("released") / "anna")
+    folder = write_released_scene(tmp_path_factory.mktemp("released") / "anna")
+    (folder / "phonemes.json").write_text('[["SIL", 0.0, 0.48]]')
+    return folder
 
 
 @pytest.fixture
@@ -71,6 +73,7 @@ MISSING: dict[str, tuple[str, str, bool]] = {
     "sapiens/normal": ("normal maps", "run_sapiens_priors.sh", False),
     "parsing": ("masks", "parsing/N.png", True),
     "parsing/5.png": ("masks", "parsing/N.png", True),
+    "phonemes.json": ("phonemes.json", "Montreal Forced Aligner", False),
     "face_indices.npy": ("binding", "import_vhap_export.py", False),
 }
 

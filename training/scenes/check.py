@@ -30,6 +30,7 @@ __all__ = ["Finding", "SceneReport", "check_scene"]
 OK, MISSING, PROBLEM, NOTE = "ok", "missing", "problem", "note"
 _FEW_SHOT = 5.0  # seconds that adaptation takes
 _BINDING = ("face_indices.npy", "bary_coords.npy", "vertices.npy", "points3D.ply", "mouth_point_indices.npy")
+_PHONEMES = "phonemes.json"
 Value = TypeVar("Value")
 _CHUNK = 256  # rows whose values are looked at together
 _REQUIRED_MAPS = ("masks",)
@@ -103,6 +104,7 @@ def check_scene(folder: str | Path) -> SceneReport:
     _check_arrays(report)
     _check_sound(report)
     _check_features(report, listing.rows)
+    _check_phonemes(report)
     _check_rates(report, listing)
     _check_lengths(report, listing.rows)
     if report.layout == "released":
@@ -300,6 +302,14 @@ def _check_features(report: SceneReport, rows: int) -> None:
         report.add("audio features", MISSING, _WITHOUT["audio features"], how, required=False)
 
 
+def _check_phonemes(report: SceneReport) -> None:
+    path = report.folder / _PHONEMES
+    if path.is_file():
+        report.add(_PHONEMES, OK, "there, for `emotag-train eval`", required=False)
+    else:
+        report.add(_PHONEMES, MISSING, _WITHOUT[_PHONEMES], cure(_PHONEMES, report.folder), required=False)
+
+
 def _finite(report: SceneReport, item: str, values: NDArray[Any], how: str) -> bool:
     """Whether a mapped array holds numbers, looked at in pieces."""
     for first in range(0, len(values), _CHUNK):
@@ -351,10 +361,11 @@ _WITHOUT = {
     "masks": "none: the head cannot be told from what is behind it",
     "depth maps": "none: the depth loss is off",
     "normal maps": "none: the normal loss is off",
-    "landmarks": "none: LMD and the lips' closures cannot be measured against this clip",
+    "landmarks": "none: LMD and the mouth's box cannot be measured against this clip",
     "au_features.csv": "missing: the network's upper-face input",
     "emotion_features.npy": "missing: the target of the emotion and score losses",
     "identity_feature.npy": "missing: AdaIN is bypassed",
     "sound": "none: there is nothing to hear, nor to compare the pictures' rate with",
+    _PHONEMES: "none: the lips' closures cannot be measured against what is said",
     "audio features": "none yet: training makes them from the sound, for its own encoder",
 }

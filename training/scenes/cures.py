@@ -33,8 +33,11 @@ _CURES = {
     "sound": "`ffmpeg -i clip.mp4 -vn -ac 1 -ar 16000 -c:a pcm_s16le {scene}/aud.wav`",
     "audio features": "`emotag-train check {scene} --make-features --encoder facebook/wav2vec2-base-960h "
     "--streaming 2,2,100`; training makes them by itself where they are of another encoder",
+    "phonemes.json": "align the sound with its text, such as by the Montreal Forced Aligner, and write [name, start, "
+    "end] in seconds for every phoneme, ARPABET's names, to {scene}/phonemes.json",
     "frame rate": "`ffmpeg -i clip.mp4 -r 25 -c:v libx264 -crf 10 clip25.mp4`, then make the scene again from that",
-    "binding": "run the authors' tools/import_vhap_export.py; only an import of a released checkpoint needs it",
+    "binding": "run the authors' tools/import_vhap_export.py; only an import of a released checkpoint needs it, and a "
+    "FLAME head without masks, whose mouth it tells",
 }
 
 

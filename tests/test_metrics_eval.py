@@ -209,6 +209,8 @@ def open_clip_of(jaw: np.ndarray, expressions: int) -> Any:
         (["--predicted", "nothing.mp4"], "check the path"),
         ([], "pass --predicted"),
         (["--predicted", "{npz}", "--split", "test"], "needs a scene"),
+        (["--avatar", "a.pt"], "needs a scene as --truth"),
+        (["--avatar", "a.pt", "--predicted", "{npz}"], "one of them"),
         (["--predicted", "{npz}", "--offset", "soon"], "milliseconds or 'auto'"),
         (["--suite", "{npz}"], "not a suite"),
         (["--predicted", "{npz}", "--head", "nothing.npz"], "cannot be read"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from emotag.training import checkpoint as checkpoints
 from emotag.training.checkpoint import load_checkpoint
 from emotag.training.command import main
 from emotag.training.losses import LossWeights, photometric
-from emotag.training.scenes import Picture
+from emotag.training.metrics.drive import driven_clip
+from emotag.training.scenes import Picture, open_scene
 from emotag.training.subject import SubjectOptions
 from emotag.training.trainer import TrainConfig, TrainingError, people, perform
 from emotag.training.trainer import job as jobs
@@ -252,6 +254,29 @@ def test_an_adapted_avatar_is_exported_and_speaks(adapted: Path, tmp_path: Path)
     frames = [avatar.step(chunk) for chunk in speech[: 640 * 8].reshape(-1, 640)]
     assert frames[-1].rgb.shape == (32, 32, 3) and frames[-1].rgb.min() < 200
     assert 0 < float(np.ravel(frames[-1].gate)[0]) < 1
+
+
+def test_an_adapted_avatar_is_judged_on_its_scene(place: Path, adapted: Path, tmp_path: Path) -> None:
+    """The pictures are those that training would draw."""
+    scene, report = place / "scene1", tmp_path / "report"
+    assert main(["eval", "--avatar", str(adapted), "--truth", str(scene), "-o", str(report)]) == 0
+    found = json.loads((report / "metrics.json").read_text())["cases"][0]["metrics"]
+    assert found["psnr"]["frames"] == found["psnr_head"]["frames"] == fixture.FRAMES
+    assert found["psnr_head"]["value"] > 12 and -1 <= found["jaw_correlation"]["value"] <= 1
+    assert found["emotion_accuracy"]["frames"] == fixture.FRAMES
+    clip = driven_clip(adapted, open_scene(scene), tmp_path / "cache")
+    run = prepare(Processes(), job(place, ADAPT, tmp_path / "a.pt", resume=adapted, start=None))
+    run.networks.motion.load_state_dict(run.ema.state_dict())
+    person = run.people[0]
+    person.track.remember(run.networks.motion)
+    subject = person.subject
+    assert subject is not None and clip.read is not None
+    predicted = person.track.predict(run.networks.motion, slice(3, 4))
+    with torch.no_grad():
+        wanted = run.draw(person, 3, predicted, 1.0, background=subject.backdrop(3)).rgb
+    shown = torch.from_numpy(clip.read(3)).permute(2, 0, 1) / 255
+    inside = subject.target(3).mask > 0.9
+    assert float((shown - wanted)[:, inside].abs().max()) < 0.02
 
 
 def test_a_loss_that_is_no_number_stops_and_the_file_stays(place: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from ..scenes.listing import is_scene
 
 HELP = "Measure a prediction against a scene, a video or phonemes; write metrics.json and metrics.html."
 _PHONEMES = "phonemes.json"  # of a scene
-_PATHS = ("predicted", "truth", "phonemes", "phoneme_index", "audio", "head", "landmark_vertices", "syncnet")
+_PATHS = ("predicted", "avatar", "truth", "phonemes", "phoneme_index", "audio", "head", "landmark_vertices", "syncnet")
 _CASE = ("setting", "level", "split", "start", "phoneme_rate", "offset", "tolerance", "head_height")
 
 
@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predicted", type=Path,
         help="a video, a folder of numbered pictures, an .npz of tracks (emotag-render --dump), or a folder of those",
     )  # fmt: skip
+    parser.add_argument(
+        "--avatar", type=Path, metavar="FILE", help="a .pt of `adapt` instead, driven by the scene --truth"
+    )
     parser.add_argument("--truth", type=Path, help="a scene, or anything that --predicted takes")
     parser.add_argument("--suite", type=Path, help="JSON with several cases, whose keys are the options here")
     parser.add_argument("--split", choices=("all", "train", "test"), default="all", help="frames of a scene to judge")
@@ -162,12 +165,12 @@ def _suite(options: argparse.Namespace) -> list[Entry]:
 
 
 def _entry(options: argparse.Namespace, name: str | None = None) -> Entry:
-    if options.predicted is None:
-        raise MetricError("pass --predicted, or --suite")
+    if (options.predicted is None) == (options.avatar is None):
+        raise MetricError("pass --predicted, --avatar or --suite, one of them")
     if options.setting not in SETTINGS:
         raise MetricError(f"setting {options.setting!r}: choose from {', '.join(SETTINGS)}")
-    predicted = open_clip(options.predicted)
     scene = open_scene(options.truth) if options.truth is not None and is_scene(options.truth) else None
+    predicted = _driven(options, scene) if options.predicted is None else open_clip(options.predicted)
     truth = None if options.truth is None else open_clip(options.truth)
     if options.head is not None:
         predicted = _with_mesh(options, predicted, scene)
@@ -184,6 +187,15 @@ def _entry(options: argparse.Namespace, name: str | None = None) -> Entry:
         head_height=float(options.head_height),
     )
     return Entry(name or predicted.name, case, options.setting, options.level)
+
+
+def _driven(options: argparse.Namespace, scene: Scene | None) -> Clip:
+    """The avatar as the scene drives it."""
+    if scene is None or options.start:
+        raise MetricError("--avatar needs a scene as --truth, from its first frame on: leave --start out")
+    from ..metrics.drive import driven_clip  # brings the trainer along, so only where it is asked for
+
+    return driven_clip(options.avatar, scene)
 
 
 def _with_mesh(options: argparse.Namespace, predicted: Clip, scene: Scene | None) -> Clip:

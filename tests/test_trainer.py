@@ -139,6 +139,17 @@ def test_only_adain_and_the_gaussians_move_in_adaptation(pretrained: Path, adapt
     assert [name for name in mean if not torch.equal(mean[name], exported[name])] == []
 
 
+def test_a_network_without_a_mouth_head_can_be_given_one(place: Path, tmp_path: Path) -> None:
+    start = fixture.write_start(tmp_path / "start.pt", mouth=False)
+    plain = prepare(Processes(), job(place, PRETRAIN, tmp_path / "a.pt", start=start)).networks.motion
+    run = prepare(Processes(), job(place, PRETRAIN, tmp_path / "a.pt", start=start, mouth=True))
+    before = {name: value.clone() for name, value in run.networks.motion.state_dict().items()}
+    assert plain.config.mouth is None and run.networks.motion.config.mouth is not None
+    assert all(torch.equal(before[name], value) for name, value in plain.state_dict().items())
+    steps(run, 9)
+    assert not torch.equal(before["mouth_mlp.net.0.weight"], run.networks.motion.mouth_mlp.net[0].weight)
+
+
 def test_all_motion_trains_the_rest_too(place: Path, tmp_path: Path) -> None:
     run = prepare(Processes(), job(place, replace(ADAPT, all_motion=True), tmp_path / "a.pt"))
     before = {name: value.clone() for name, value in run.networks.motion.state_dict().items()}
@@ -457,6 +468,7 @@ def test_the_commands(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (["adapt", str(many)], "a pretrained checkpoint and a scene"),
         (["pretrain", scenes[0]], "--start FILE, or --encoder"),
         (["pretrain", scenes[0], *start, "--network", "live"], "belongs to --encoder"),
+        (["pretrain", scenes[0], "--encoder", "x", "--mouth"], "belongs to --start"),
         (["pretrain", scenes[0], *start, "--without", "nose"], "no such component"),
         (["pretrain", scenes[0], *start, "--steps", "-1"], "steps is -1"),
         (["pretrain", scenes[0], *start, "--accelerator", "cuda", "--devices", "99"], "this machine has"),

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     begin.add_argument("--encoder", metavar="NAME", help="a Wav2Vec2's name or folder, for a new motion network")
     begin.add_argument("--streaming", metavar="C,R,L", help="of --encoder, in 20 ms tokens (default: 2,2,100)")
     begin.add_argument("--network", choices=NETWORKS, help="windows of a new network (default: live, 160 ms ahead)")
+    begin.add_argument("--mouth", action="store_true", help="give a network of --start a mouth head if it has none")
     group = add_training(parser, _DEFAULTS)
     group.add_argument("--motion-only", dest="motion_steps", type=int, metavar="N",
                        help="iterations of the motion alone before, without pictures (default: 0)")  # fmt: skip
@@ -54,6 +55,8 @@ def perform_and_tell(job: Job) -> None:
 
 def _job(options: argparse.Namespace) -> Job:
     config = config_of(options, _DEFAULTS)
+    if options.mouth and options.start is None:
+        raise ControlError("--mouth belongs to --start: a new network has a mouth head, a resumed one what it had")
     if options.resume is not None:
         for name in ("start", "encoder", "streaming", "network"):
             if getattr(options, name) is not None:
@@ -71,6 +74,7 @@ def _job(options: argparse.Namespace) -> Job:
         config,
         tuple(options.scenes),
         start=options.start,
+        mouth=options.mouth,
         encoder=options.encoder,
         streaming=parse_streaming(options.streaming or "2,2,100"),
         network=options.network or "live",

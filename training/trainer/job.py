@@ -19,7 +19,7 @@ from .people import open_people, trained_size
 from .processes import Processes, launch
 from .run import Advance, Run, start_run
 from .schedule import timeline_of
-from .start import Networks, fresh_networks, open_head, read_networks
+from .start import Networks, fresh_networks, open_head, read_networks, with_mouth_head
 from .state import Saved, left_out, load_saved, resume, save_avatar, save_pretrained
 from .watch import StopWish, Watch, stop_signals
 
@@ -35,7 +35,8 @@ class Job:
     """What to do; everything but `config` may differ when a run goes on.
 
     scenes: folders. output: the `.pt`. start: a file to take encoder and motion network from; or `encoder` with
-    `streaming` (and `network`) for an untrained one. head: as `open_head`. resume: a file to go on from instead.
+    `streaming` (and `network`) for an untrained one. mouth: give the former a mouth head if it has none. head: as
+    `open_head`. resume: a file to go on from instead.
     """
 
     config: TrainConfig
@@ -46,6 +47,7 @@ class Job:
     encoder: str | None = None
     streaming: StreamingConfig = StreamingConfig(2, 2, 100)
     network: str = "live"
+    mouth: bool = False
     resume: Path | None = None
     cache: Path | None = None
     log: Path | None = None
@@ -154,6 +156,7 @@ def _networks(job: Job, config: TrainConfig, saved: Saved | None) -> tuple[Netwo
         found = read_networks(job.start)
         head = open_head(job.head, found.motion.config.expression)
         found.check_head(head)
+        found = with_mouth_head(found, config.seed) if job.mouth else found
     elif job.encoder is not None:
         head = open_head(job.head)
         found = fresh_networks(load_encoder(job.encoder, job.streaming), head, job.network, config.seed)

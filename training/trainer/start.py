@@ -20,10 +20,20 @@ from ..demo.motion import CONDITIONS
 from ..flame import load_flame
 from ..grmn import GRMN, GRMNConfig
 from ..head import HeadModel
+from ..mouth import MouthConfig
 from ..mouth_region import MASKS, with_masks
 from ..wav2vec2 import StreamingConfig, StreamingWav2Vec2
 
-__all__ = ["FORMAT", "NETWORKS", "Networks", "fresh_networks", "head_digest", "open_head", "read_networks"]
+__all__ = [
+    "FORMAT",
+    "NETWORKS",
+    "Networks",
+    "fresh_networks",
+    "head_digest",
+    "open_head",
+    "read_networks",
+    "with_mouth_head",
+]
 
 FORMAT = "emotag-training"
 """`format` of a file that training writes and can go on from."""
@@ -141,6 +151,17 @@ def fresh_networks(encoder: StreamingWav2Vec2, head: HeadModel, network: str = "
         config = replace(config, layers=2, smooth_past=0, smooth_future=0, positions=16)
     torch.manual_seed(seed)
     return Networks(encoder, GRMN(config), head.expression_names, head_digest(head), "the new network")
+
+
+def with_mouth_head(networks: Networks, seed: int = 0) -> Networks:
+    """The networks with an untrained mouth head (eq. 8) where the motion network has none."""
+    motion = networks.motion
+    if motion.config.mouth is not None:
+        return networks
+    torch.manual_seed(seed)
+    grown = GRMN(replace(motion.config, mouth=MouthConfig()))
+    grown.load_state_dict(grown.state_dict() | motion.state_dict())
+    return replace(networks, motion=grown)
 
 
 def plain_state(module: torch.nn.Module) -> dict[str, Tensor]:

@@ -176,7 +176,6 @@ def test_regions_of_the_demo_hold_what_they_are_called() -> None:
 def test_the_demo_does_what_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that needs no judge from outside, on a few seconds of speech."""
     monkeypatch.setattr(control, "_FRAMES", 180)
-    monkeypatch.setattr(control, "_PLANE", 24)
     monkeypatch.setattr(control, "_EVERY", 60)
     found = measure_control(DEMO, SPEECH, Judges())
     assert set(found.displacement) == set(CLASSES) and found.falling == {name: [] for name in CLASSES}

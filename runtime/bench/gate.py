@@ -2,9 +2,9 @@
 
 What is compared are the floors of measure.py, the lowest of several loads of the bundle: where arrays happen to lie in
 memory changes what a stage costs by a few per cent, and stays what it is until they are made again. A stage above its
-limit is measured again, up to `ATTEMPTS` times in all, because a regression is there every time and a disturbance is
-not. The lowest of the stage and the lowest of the calibration are compared, from whichever attempt each comes: were
-they taken from the same one, an attempt whose calibration alone was disturbed would make a stage look cheap.
+limit after three loads is measured again, up to `ATTEMPTS` times in all, because a regression is there every time and a
+disturbance is not. The lowest of the stage and the lowest of the calibration are compared, from whichever attempt each
+comes: in one and the same, an attempt whose calibration alone was disturbed would make a stage look cheap.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .probe import KERNELS
 
 ATTEMPTS = 20
 _BASELINE_LOADS = 6
+_LEAST_LOADS = 3  # a single one whose calibration was disturbed would let a regression pass
 TOLERANCE = 0.06
 FOREIGN_TOLERANCE = 0.6  # against the baseline of another kind of machine: only gross losses can be told
 _OVERHEAD_SHARE = 5  # times the tolerance: a quarter of a millisecond of Python varies more than the stages do
@@ -89,11 +90,13 @@ class Verdict:
 def check(load: Load, baseline: Baseline, tolerance: float = TOLERANCE) -> list[Verdict]:
     """A verdict for every stage. tolerance: share by which a stage may cost more."""
     costs = load()
-    found, verdicts = costs.measure(), []
-    for attempt in range(ATTEMPTS):
-        verdicts = [_verdict(found, name, baseline, tolerance) for name in costs.names]
+    names, found = costs.names, costs.measure()
+    for _ in range(_LEAST_LOADS - 1):
+        found = found.lower(load().measure())
+    for attempt in range(_LEAST_LOADS, ATTEMPTS + 1):
+        verdicts = [_verdict(found, name, baseline, tolerance) for name in names]
         failed = tuple(verdict.stage for verdict in verdicts if not verdict.passed)
-        if not failed or attempt + 1 == ATTEMPTS:
+        if not failed or attempt == ATTEMPTS:
             break
         found = found.lower(load().measure(failed))
     return verdicts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -173,7 +174,7 @@ def bind(vertices: Tensor, head: HeadTensors, gaussians: GaussianParameters) -> 
     scales = raw.exp() if gaussians.scale_activation == "exp" else functional.softplus(raw)
     inputs = (vertices, gaussians.means, gaussians.quats, scales)
     if all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in inputs):
-        return Bound(*BindFunction.apply(*inputs, head.faces, gaussians.face_index, _binder()))  # type: ignore[no-untyped-call]
+        return Bound(*BindFunction.apply(*inputs, head.faces, gaussians.face_index, _binder(kernel_threads())))  # type: ignore[no-untyped-call]
     return bind_in_torch(*inputs, head.faces, gaussians.face_index)
 
 
@@ -303,12 +304,7 @@ def kernel_threads() -> int:
     return min(torch.get_num_threads(), plugins.constants.MAX_THREADS)
 
 
-_binders: dict[int, plugins.Binder] = {}
-
-
-def _binder() -> plugins.Binder:
+@cache
+def _binder(threads: int) -> plugins.Binder:
     """One for each thread count that torch has been set to."""
-    threads = kernel_threads()
-    if threads not in _binders:
-        _binders[threads] = plugins.Binder(threads)
-    return _binders[threads]
+    return plugins.Binder(threads)

@@ -7,6 +7,7 @@ one interface. Lengths are metres, pictures channels first.
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -113,15 +114,10 @@ class RenderFunction(torch.autograd.Function):
         return means, quats, scales, opacities, sh, extra, points, None, None, None
 
 
-_tracers: dict[int, plugins.Tracer] = {}
-
-
-def _tracer() -> plugins.Tracer:
+@cache
+def _tracer(threads: int) -> plugins.Tracer:
     """One for each thread count that torch has been set to."""
-    threads = kernel_threads()
-    if threads not in _tracers:
-        _tracers[threads] = plugins.Tracer(threads)
-    return _tracers[threads]
+    return plugins.Tracer(threads)
 
 
 def rasterize(
@@ -175,7 +171,7 @@ def _draw_kernels(
 ) -> _Drawn:
     points = torch.zeros(len(bound.means), 2, requires_grad=True)
     world = (bound.means, bound.quats, bound.scales, opacities, sh, features, points)
-    picture, alpha, visible = RenderFunction.apply(*world, _tracer(), sh_degree, camera)  # type: ignore[no-untyped-call]
+    picture, alpha, visible = RenderFunction.apply(*world, _tracer(kernel_threads()), sh_degree, camera)  # type: ignore[no-untyped-call]
     return picture, alpha, points, visible
 
 

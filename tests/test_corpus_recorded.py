@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,33 +11,48 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotag.training.corpus import PHONEMES, RECORDED, MissingProgramError, SpeechError, Utterance, Voice, synthesize
+from emotag.training.corpus import (
+    PHONEMES,
+    RECORDED,
+    TALKIES,
+    MissingProgramError,
+    SpeechError,
+    Utterance,
+    Voice,
+    recorded_sources,
+    recorded_times,
+    synthesize,
+)
 from emotag.training.corpus import recorded as recorded_module
 from emotag.training.corpus.alignment import closures
 from emotag.training.corpus.forced import Aligner, Phone
 from emotag.training.corpus.phonemes import SILENCE
-from emotag.training.corpus.recorded import SPEAKERS, draw_phrase, phrases, recorded_speech
+from emotag.training.corpus.recorded import draw_phrase, phrases, recorded_speech
+from emotag.training.corpus.recorded_phrases import choose, limit
+from emotag.training.corpus.recorded_sources import PROMPTS, SPEAKERS
+from emotag.training.corpus.recorded_times import Timed
 from emotag.training.corpus.transcripts import transcripts, words_of
 from emotag.training.demo.assemble import HEAD
 from emotag.training.demo.clips import ClipRequest, make_clips
 from emotag.training.head import HeadModel
 
 ENGLISH = "en_US_f_Allison"
+TEXT = recorded_sources.TEXTS / "asterisk-core-sounds-en" / "core-sounds-en.txt.gz"
 
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of sounds and texts with a few prompts of the English speaker, in place of the installed one."""
-    if not (recorded_module.SOUNDS / ENGLISH).is_dir() or not recorded_module._text_file(ENGLISH).exists():
+    if not (recorded_sources.SOUNDS / ENGLISH).is_dir() or not TEXT.exists():
         pytest.skip("the recordings are not installed; run: apt-get install asterisk-core-sounds-en-g722")
     if shutil.which("espeak-ng") is None:
         pytest.skip("espeak-ng is not installed")
     folder = tmp_path_factory.mktemp("recorded")
     texts = folder / "asterisk-core-sounds-en"
     texts.mkdir()
-    shutil.copy(recorded_module._text_file(ENGLISH), texts)
+    shutil.copy(TEXT, texts)
     (folder / ENGLISH / "digits").mkdir(parents=True)
-    sounds = recorded_module.SOUNDS
+    sounds = recorded_sources.SOUNDS
     for name in ("agent*", "beep", "conf-getp*", "conf-o*", "vm-mi*", "spy-*", "queue-y*", "digits/5"):
         for path in sorted((sounds / ENGLISH).glob(f"{name}.g722")):
             shutil.copy(path, folder / path.relative_to(sounds))
@@ -45,8 +61,8 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(few: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(recorded_module, "SOUNDS", few)
-    monkeypatch.setattr(recorded_module, "TEXTS", few)
+    monkeypatch.setattr(recorded_sources, "SOUNDS", few)
+    monkeypatch.setattr(recorded_sources, "TEXTS", few)
     return few
 
 
@@ -101,7 +117,7 @@ def test_words_that_do_not_fit_are_refused() -> None:
 
 def test_short_silences_are_closures() -> None:
     phones = [phone("AA", 0.0, 0.2, 0), phone(SILENCE, 0.2, 0.26), phone("P", 0.26, 0.3, 1), phone("M", 0.3, 0.35, 1)]
-    mended = recorded_module._shut_closures([*phones, phone(SILENCE, 0.35, 0.39), phone("AA", 0.39, 0.5, 2)], 0.6)
+    mended = recorded_times._shut_closures([*phones, phone(SILENCE, 0.35, 0.39), phone("AA", 0.39, 0.5, 2)], 0.6)
     assert [(p.phoneme, round(p.start, 3), round(p.end, 3)) for p in mended] == [
         *[("AA", 0.0, 0.2), ("P", 0.2, 0.3), ("M", 0.3, 0.37)],
         ("AA", 0.37, 0.6),
@@ -111,12 +127,12 @@ def test_short_silences_are_closures() -> None:
 def test_words_end_where_it_becomes_quiet() -> None:
     """A pause over which the aligner stretched a vowel and a stop; the stop keeps 60 ms of it."""
     phones = [phone("AA", 0.0, 0.5, 0), phone("P", 0.5, 0.95, 1), phone("AA", 0.95, 1.2, 1)]
-    parted = recorded_module._part_words(phones, 0.4, 0.9)
+    parted = recorded_times._part_words(phones, 0.4, 0.9)
     assert [(p.phoneme, round(p.start, 3), round(p.end, 3)) for p in parted] == [
         *[("AA", 0.0, 0.4), (SILENCE, 0.4, 0.84)],
         *[("P", 0.84, 0.95), ("AA", 0.95, 1.2)],
     ]
-    assert recorded_module._part_words([phone("AA", 0, 1, 0), phone("S", 1, 2, 0)], 0.9, 1.2) == [
+    assert recorded_times._part_words([phone("AA", 0, 1, 0), phone("S", 1, 2, 0)], 0.9, 1.2) == [
         *[phone("AA", 0, 1, 0), phone("S", 1, 2, 0)]
     ]
 
@@ -127,7 +143,7 @@ def test_phrases_that_are_not_trusted() -> None:
     timed["long"] = prompt([replace(good[0], end=0.9)])
     timed["faint"] = prompt(good, [-20.0] * 7 + [-60.0])
     timed["noisy"] = prompt([phone(SILENCE, 0, 0.1), replace(good[1], word=0)], [-22.0, -20.0])
-    known, rejects = recorded_module._choose(timed, ("odd",))
+    known, rejects = choose(timed, ("odd",))
     assert [phrase.prompt for phrase in known] == ["good"] and rejects.prompts == ("odd",)
     assert rejects.seconds == {
         **{"unlike its text": 0.8, "a phone too long": 0.9},
@@ -143,13 +159,27 @@ def test_phrases_are_parted_at_pauses() -> None:
         phones += [phone("AA", start + 0.1 * k, start + 0.1 * k + 0.1, len(phones) + k) for k in range(words)]
         phones.append(phone(SILENCE, phones[-1].end, phones[-1].end + 0.4))
     levels = [-90.0 if p.word is None else -20.0 for p in phones]
-    known, _ = recorded_module._choose({"all": prompt(phones, levels)}, ())
+    known, _ = choose({"all": prompt(phones, levels)}, ())
     assert [(phrase.first, phrase.last) for phrase in known] == [(0, 16000 * 5.6), (16000 * 5.6, 16000 * 10.2)]
     for phrase in known:
         ends = [0.0, *(segment.end for segment in phrase.segments)]
         assert [segment.start for segment in phrase.segments] == ends[:-1]
         assert ends[-1] == (phrase.last - phrase.first) / 16000
         assert phrase.segments[-1].phoneme == SILENCE
+
+
+def test_nobody_has_more_than_a_quarter_of_a_game() -> None:
+    """Of a hero's phrases some are left out, not the first or last but always the same, until the others have 3/4."""
+    good = [phone("AA", 0.1 * k, 0.1 * k + 0.1, k) for k in range(10)]
+    timed = {name: prompt(good) for name in [f"JOE{k:05d}" for k in range(20)] + [f"MIK_{k:04d}" for k in range(12)]}
+    known, rejects = choose(timed, ())
+    kept, told = limit(known, rejects, re.compile("JOE"))
+    heroes = [phrase.prompt for phrase in kept if phrase.prompt.startswith("JOE")]
+    assert len(heroes) == 4 and len(kept) == 16 and [phrase for phrase in known if phrase in kept] == list(kept)
+    assert heroes not in ([f"JOE{k:05d}" for k in range(4)], [f"JOE{k:05d}" for k in range(16, 20)])
+    assert told.seconds == {"too much of one person": 16.0}
+    assert limit(kept, rejects, re.compile("JOE")) == (kept, rejects)
+    assert limit((), rejects, re.compile("JOE")) == ((), rejects)
 
 
 def test_the_times_are_those_of_the_sound(installed: Path) -> None:
@@ -193,8 +223,9 @@ def test_clips_of_recorded_voices(installed: Path) -> None:
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [voice.name for voice in RECORDED] == list(SPEAKERS)
-    monkeypatch.setattr(recorded_module, "SOUNDS", tmp_path)
+    assert [voice.name for voice in RECORDED] == list(PROMPTS)
+    assert [voice.name for voice in TALKIES] == [name for name in SPEAKERS if name not in PROMPTS]
+    monkeypatch.setattr(recorded_sources, "SOUNDS", tmp_path)
     with pytest.raises(
         MissingProgramError, match="apt-get install asterisk-core-sounds-it-g722 asterisk-core-sounds-it"
     ):
@@ -209,8 +240,8 @@ def phone(name: str, start: float, end: float, word: int | None = None) -> Phone
     return Phone(name, start, end, word, 0.0)
 
 
-def prompt(phones: list[Phone], levels: list[float] | None = None) -> recorded_module._Timed:
-    return recorded_module._Timed(tuple(phones), tuple(levels or [-20.0] * len(phones)))
+def prompt(phones: list[Phone], levels: list[float] | None = None) -> Timed:
+    return Timed(tuple(phones), tuple(levels or [-20.0] * len(phones)))
 
 
 def check_whole(spoken: list[Utterance]) -> None:

@@ -18,7 +18,7 @@ from .speech import (
 )
 from .text import random_text, sentences
 from .visemes import FRAME_RATE, LipTracks, lip_tracks
-from .voices import ESPEAK, FESTIVAL, FLITE, HELD_OUT, RECORDED
+from .voices import ESPEAK, FESTIVAL, FLITE, HELD_OUT, RECORDED, TALKIES
 
 __all__ = [
     "BILABIALS",
@@ -40,6 +40,7 @@ __all__ = [
     "Rejects",
     "Segment",
     "SpeechError",
+    "TALKIES",
     "Utterance",
     "Voice",
     "action_units",

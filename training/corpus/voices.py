@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .festival import VOICES
-from .recorded import SPEAKERS
+from .recorded import PROMPTS, SPEAKERS
 from .speech import Voice
 
 _LANGUAGES = {
@@ -30,8 +30,12 @@ ESPEAK = {
 }
 FESTIVAL: tuple[Voice, ...] = tuple(Voice("festival", name, voice.phones) for name, voice in VOICES.items())
 """Recorded speakers of festival: men and women of five languages."""
-RECORDED: tuple[Voice, ...] = tuple(Voice("recorded", name, language) for name, language in SPEAKERS.items())
+RECORDED: tuple[Voice, ...] = tuple(Voice("recorded", name, language) for name, language in PROMPTS.items())
 """People who were recorded as they spoke; `draw_phrase` chooses what they say."""
+TALKIES: tuple[Voice, ...] = tuple(
+    Voice("recorded", name, language) for name, language in SPEAKERS.items() if name not in PROMPTS
+)
+"""Games, each with the recordings of many actors; a phrase is one actor's."""
 
 HELD_OUT = (
     Voice("flite", "kal16"),

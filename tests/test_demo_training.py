@@ -8,22 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from emotag import training
 from emotag.runtime.errors import CheckpointError
 from emotag.training import corpus
 from emotag.training.checkpoint import load_checkpoint
 from emotag.training.corpus import HELD_OUT
+from emotag.training.corpus.listener import HOP
 from emotag.training.demo import (
     ClipRequest,
     Clips,
     EncoderSchedule,
     Learned,
+    Lesson,
     MotionSchedule,
     build_encoder,
+    deepened,
     demo_identity,
     evaluate,
     fit_loudness,
+    lessons,
     lip_geometry,
     load_clips,
     load_learned,
@@ -105,7 +110,7 @@ def test_calm_units_leave_out_the_emotion(clips: Clips) -> None:
 def test_training_lowers_the_loss(clips: Clips) -> None:
     lips = lip_channels(clips, NAMES)
     np.testing.assert_allclose(lips.mean(axis=(0, 1)), 0, atol=1e-4)
-    encoder, losses = train_encoder(clips, lips, EncoderSchedule(steps=16, batch=2, frames=40, rate=2e-3))
+    encoder, losses = train_encoder(Lesson(clips, lips), EncoderSchedule(steps=16, batch=2, frames=40, rate=2e-3))
     assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
     tokens = hear(encoder, clips, seed=0)
     assert tokens.shape == (7, 120, encoder.hidden) and torch.isfinite(tokens.float()).all()
@@ -119,6 +124,36 @@ def test_training_lowers_the_loss(clips: Clips) -> None:
     wider = predict(motion, demo_identity(), tokens, clips.aus)
     assert gains.min() >= 1 and gains[-1] > 1
     torch.testing.assert_close(wider.jaw[..., 0], said.jaw[..., 0] * float(gains[-1]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_recognizers_features_are_learned_and_standardised(clips: Clips) -> None:
+    class Recognizer:
+        def features(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+            rows = 1 + (len(samples) - 895) // HOP
+            level = [np.sqrt((samples[HOP * i : HOP * i + 895] ** 2).mean()) for i in range(rows)]
+            return np.stack([np.array(level, np.float32), np.arange(rows, dtype=np.float32)], 1)
+
+    heard = lessons(clips, Recognizer())
+    assert heard.shape == (len(clips), 2 * clips.jaw.shape[1], 2)
+    np.testing.assert_allclose(heard.astype(np.float32).mean(axis=(0, 1)), 0, atol=1e-2)
+    np.testing.assert_allclose(heard.astype(np.float32).std(axis=(0, 1)), 1, atol=1e-2)
+    # The second feature is the row's number: token t, about sample 320t + 120, lies at row (320t + 120 - 447) / 384.
+    steps = np.diff(heard[0, 10:-10, 1].astype(np.float64))
+    place = (heard[0, :, 1].astype(np.float64) - heard[0, 20, 1]) / steps.mean() + 20
+    np.testing.assert_allclose(place[10:-10], np.arange(10, len(place) - 10), atol=0.2)
+    lesson = Lesson(clips, lip_channels(clips, NAMES), np.array([0, 0, 1]), heard)
+    _, losses = train_encoder(lesson, EncoderSchedule(steps=12, batch=2, frames=40, rate=2e-3))
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+
+
+def test_a_deeper_encoder_hears_the_same_at_first() -> None:
+    encoder = build_encoder(3).eval()
+    deep = deepened(encoder, 6).eval()
+    assert deep.model.config.num_hidden_layers == 6 and deep.streaming == encoder.streaming
+    sound = torch.randn(1, 640 * 20, generator=torch.Generator().manual_seed(1)) * 0.1
+    with torch.no_grad():
+        before, after = encoder(sound), deep(sound)
+    assert float((after - before).square().mean().sqrt() / before.std()) < 0.05
 
 
 def test_the_fast_positional_convolution_is_the_definition() -> None:

@@ -34,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how much")
     counts = {
         "clips": _RECIPE.corpus.count, "recorded": _RECIPE.recorded.count, "prompts": _RECIPE.prompts.count,
-        "encoder-steps": _RECIPE.encoder.steps, "refine-steps": _RECIPE.refine.steps,
-        "people-steps": _RECIPE.people.steps, "motion-steps": _RECIPE.motion.steps,
+        "talkies": _RECIPE.talkies.count, "encoder-steps": _RECIPE.encoder.steps,
+        "refine-steps": _RECIPE.refine.steps, "people-steps": _RECIPE.people.steps,
+        "listen-steps": _RECIPE.listen.steps, "motion-steps": _RECIPE.motion.steps,
     }  # fmt: skip
     for name, count in counts.items():
         how.add_argument(f"--{name}", type=int, default=count, metavar="N", help="default: %(default)s")
@@ -77,9 +78,11 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         "clips",
         "recorded",
         "prompts",
+        "talkies",
         "encoder_steps",
         "refine_steps",
         "people_steps",
+        "listen_steps",
         "motion_steps",
     ):
         if getattr(options, name) < 1:
@@ -89,8 +92,10 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         corpus=replace(_RECIPE.corpus, count=options.clips),
         recorded=replace(_RECIPE.recorded, count=options.recorded),
         prompts=replace(_RECIPE.prompts, count=options.prompts),
+        talkies=replace(_RECIPE.talkies, count=options.talkies),
         encoder=replace(_RECIPE.encoder, steps=options.encoder_steps),
         refine=replace(_RECIPE.refine, steps=options.refine_steps),
         people=replace(_RECIPE.people, steps=options.people_steps),
+        listen=replace(_RECIPE.listen, steps=options.listen_steps),
         motion=replace(_RECIPE.motion, steps=options.motion_steps),
     )

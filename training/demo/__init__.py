@@ -2,9 +2,10 @@
 
 from .assemble import assemble
 from .clips import ClipRequest, Clips, load_clips, make_clips, silent_clips
-from .encoder import EncoderSchedule, build_encoder, train_encoder
+from .encoder import EncoderSchedule, Lesson, build_encoder, deepened, train_encoder
 from .geometry import LipGeometry, lip_geometry
 from .learn import Learned, Recipe, evaluate, learn, load_learned
+from .lessons import lessons
 from .measure import Measures, fit_loudness, measure
 from .motion import MotionSchedule, demo_identity, train_motion
 
@@ -13,16 +14,19 @@ __all__ = [
     "Clips",
     "EncoderSchedule",
     "Learned",
+    "Lesson",
     "LipGeometry",
     "Measures",
     "MotionSchedule",
     "Recipe",
     "assemble",
     "build_encoder",
+    "deepened",
     "demo_identity",
     "evaluate",
     "fit_loudness",
     "learn",
+    "lessons",
     "lip_geometry",
     "load_clips",
     "load_learned",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,6 @@ STREAMING = StreamingConfig(chunk=2, lookahead=2, context=100)
 
 _ENCODER: dict[str, Any] = {
     "hidden_size": 192,
-    "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "intermediate_size": 512,
     "conv_dim": (32, 64, 96, 128, 128, 128, 128),
@@ -38,6 +38,7 @@ _ENCODER: dict[str, Any] = {
     "mask_time_prob": 0.0,
 }
 _DELAYS = (0, 1, 2)  # frames by which a head may lag: it then has that much more look-ahead, as GRMN will
+_LESSON = {0: 0.5, 2: 1.0}  # weights of the recognizer's features, by frames of lag
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,18 @@ class EncoderSchedule:
 class TeacherHeads(nn.Module):
     """What the encoder is taught with, thrown away afterwards.
 
-    From a frame's two tokens: both phonemes, and lips, closure and emotion of this frame and the two before.
+    From a frame's two tokens: both phonemes, and lips, closure and emotion of this frame and the two before; and, where
+    `lesson` is not 0, as many features that a recognizer has of each token.
     """
 
-    def __init__(self, hidden: int, lips: int) -> None:
+    def __init__(self, hidden: int, lips: int, lesson: int = 0) -> None:
         super().__init__()
         self.phoneme = nn.Linear(hidden, len(PHONEMES))
         self.earlier = nn.Linear(2 * hidden, len(PHONEMES))
         self.face = nn.Sequential(nn.Linear(2 * hidden, 256), nn.GELU(), nn.Linear(256, len(_DELAYS) * (lips + 1)))
         self.emotion = nn.Linear(2 * hidden, len(EMOTIONS))
+        if lesson:
+            self.lesson = nn.ModuleDict({str(lag): nn.Linear(2 * hidden, 2 * lesson) for lag in _LESSON})
 
 
 class TrainableWav2Vec2(StreamingWav2Vec2):
@@ -90,25 +94,63 @@ class TrainableWav2Vec2(StreamingWav2Vec2):
         return x[:, :, :c].reshape(batch, -1, hidden), x[:, :, c:]
 
 
-def build_encoder(seed: int = 0) -> StreamingWav2Vec2:
-    """An untrained encoder of the demo's size under D(2, 2, 100)."""
+def build_encoder(seed: int = 0, layers: int = 4) -> StreamingWav2Vec2:
+    """An untrained encoder of the demo's width under D(2, 2, 100)."""
     torch.manual_seed(seed)
-    return TrainableWav2Vec2(Wav2Vec2Model(Wav2Vec2Config(**_ENCODER)), STREAMING)
+    return TrainableWav2Vec2(Wav2Vec2Model(Wav2Vec2Config(**_ENCODER, num_hidden_layers=layers)), STREAMING)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Clips that the encoder learns from, and what of them.
+
+    lips: `[N,F,K]` standardised lip channels. drawn: indices of clips, drawn from evenly: a clip that counts more
+    stands there more often; None: all. heard: `[N,2F,W]` what a recognizer hears at every token (`lessons`), or None.
+    """
+
+    clips: Clips
+    lips: NDArray[np.float32]
+    drawn: NDArray[np.intp] | None = None
+    heard: NDArray[np.float16] | None = None
+
+
+def deepened(encoder: StreamingWav2Vec2, layers: int) -> StreamingWav2Vec2:
+    """`encoder` with so many layers in all; the new ones are copies of the last that at first add nothing.
+
+    A layer ends in a norm over the channels. With the scale and the mean that tokens usually have, it returns them.
+    """
+    old = encoder.model.config.num_hidden_layers
+    config = Wav2Vec2Config(**{**encoder.model.config.to_dict(), "num_hidden_layers": layers})
+    grown = TrainableWav2Vec2(Wav2Vec2Model(config), encoder.streaming)
+    state = encoder.state_dict()
+    end: Any = encoder.model.encoder.layers[old - 1].final_layer_norm
+    usual = {"weight": (end.weight.square().mean() + end.bias.var()).sqrt(), "bias": end.bias.mean()}
+    for name in grown.state_dict():
+        found = re.fullmatch(r"model\.encoder\.layers\.(\d+)\.(.*)\.(weight|bias)", name)
+        if found is None or int(found[1]) < old:
+            continue
+        value = state[f"model.encoder.layers.{old - 1}.{found[2]}.{found[3]}"].clone()
+        if found[2] in ("attention.out_proj", "feed_forward.output_dense"):
+            value.zero_()
+        elif found[2].endswith("layer_norm"):
+            value.fill_(usual[found[3]])
+        state[name] = value
+    grown.load_state_dict(state)
+    return grown
 
 
 def train_encoder(
-    clips: Clips,
-    lips: NDArray[np.float32],
+    lesson: Lesson,
     schedule: EncoderSchedule,
     progress: Progress | None = None,
     encoder: StreamingWav2Vec2 | None = None,
     snapshot: Snapshot | None = None,
 ) -> tuple[StreamingWav2Vec2, list[float]]:
-    """Train on random crops of `clips`, augmented anew each time.
+    """Train on random crops of the lesson's clips, augmented anew each time.
 
-    `lips` `[N,F,K]` are standardised lip channels to regress; a given `encoder` learns on; a `snapshot` is gone on
-    from. Returns the encoder and the loss of every step.
+    A given `encoder` learns on; a `snapshot` is gone on from. Returns the encoder and the loss of every step.
     """
+    clips = lesson.clips
     rng = np.random.default_rng([schedule.seed, 1])
     fresh = encoder is None
     if encoder is None:
@@ -117,7 +159,8 @@ def train_encoder(
         encoder.calibrate([augment(clips.sound(i), rng) for i in range(min(16, len(clips)))])
     else:
         torch.manual_seed(schedule.seed)  # for the heads
-    learner = nn.ModuleDict({"encoder": encoder, "heads": TeacherHeads(encoder.hidden, lips.shape[-1])})
+    width = 0 if lesson.heard is None else lesson.heard.shape[-1]
+    learner = nn.ModuleDict({"encoder": encoder, "heads": TeacherHeads(encoder.hidden, lesson.lips.shape[-1], width)})
     parameters = list(learner.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=0.02, betas=(0.9, 0.98))
     shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, schedule.steps))
@@ -129,7 +172,7 @@ def train_encoder(
     for step in range(first, schedule.steps):
         # Rooms grow worse while it learns.
         strength = min(1.0, 0.3 + step / (0.6 * schedule.steps)) if fresh else 1.0
-        loss, accuracy = _loss(learner, _crops(clips, lips, schedule, strength, rng))
+        loss, accuracy = _loss(learner, _crops(lesson, schedule, strength, rng))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -159,14 +202,14 @@ class _Batch:
     lips: Tensor
     closure: Tensor
     emotion: Tensor
+    heard: Tensor | None
 
 
-def _crops(
-    clips: Clips, lips: NDArray[np.float32], schedule: EncoderSchedule, strength: float, rng: np.random.Generator
-) -> _Batch:
-    samples, phonemes, faces, closures, emotions = [], [], [], [], []
+def _crops(lesson: Lesson, schedule: EncoderSchedule, strength: float, rng: np.random.Generator) -> _Batch:
+    clips, lips = lesson.clips, lesson.lips
+    samples, phonemes, faces, closures, emotions, heard = [], [], [], [], [], []
     for _ in range(schedule.batch):
-        clip = int(rng.integers(len(clips)))
+        clip = int(rng.integers(len(clips)) if lesson.drawn is None else rng.choice(lesson.drawn))
         start = int(rng.integers(clips.jaw.shape[1] - schedule.frames + 1))
         span = slice(start, start + schedule.frames)
         sound = clips.sound(clip, span)
@@ -179,7 +222,10 @@ def _crops(
         faces.append(face)
         closures.append(closure)
         emotions.append(emotion)
-    return _Batch(*(torch.from_numpy(np.stack(part)) for part in (samples, phonemes, faces, closures, emotions)))
+        if lesson.heard is not None:
+            heard.append(lesson.heard[clip, 2 * span.start : 2 * span.stop].astype(np.float32))
+    parts = [torch.from_numpy(np.stack(part)) for part in (samples, phonemes, faces, closures, emotions)]
+    return _Batch(*parts, torch.from_numpy(np.stack(heard)) if heard else None)
 
 
 def _loss(learner: nn.ModuleDict, batch: _Batch) -> tuple[Tensor, float]:
@@ -200,4 +246,17 @@ def _loss(learner: nn.ModuleDict, batch: _Batch) -> tuple[Tensor, float]:
     emotion = F.log_softmax(heads.emotion(pairs), -1)
     feeling = -(batch.emotion * emotion).sum(-1).mean()
     accuracy = float((logits.argmax(-1) == batch.phonemes).float().mean())
-    return phoneme + 0.5 * earlier + 0.5 * regress + 0.1 * feeling, accuracy
+    loss = phoneme + 0.5 * earlier + 0.5 * regress + 0.1 * feeling
+    return loss + _lesson_loss(heads, pairs, batch.heard), accuracy
+
+
+def _lesson_loss(heads: Any, pairs: Tensor, heard: Tensor | None) -> Tensor:
+    """Squared error of the recognizer's features, as the tokens of a frame and those of a later one tell them."""
+    total = torch.zeros(())
+    if heard is None:
+        return total
+    frames = heard.reshape(*pairs.shape[:2], -1)
+    for lag, weight in _LESSON.items():
+        told = heads.lesson[str(lag)](pairs[:, lag:])
+        total = total + weight * F.mse_loss(told, frames[:, : frames.shape[1] - lag])
+    return total

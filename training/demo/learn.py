@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,18 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoint import load_tensors, restore, write_atomically
-from ..corpus import FESTIVAL, HELD_OUT, RECORDED
+from ..corpus import FESTIVAL, HELD_OUT, RECORDED, Voice
+from ..corpus.listener import Listener
 from ..grmn import GRMN, GRMNConfig
 from ..head import HeadModel
 from ..wav2vec2 import StreamingWav2Vec2
 from .clips import ClipRequest, Clips, Progress, join, load_clips, silent_clips
-from .encoder import EncoderSchedule, build_encoder, train_encoder
+from .encoder import EncoderSchedule, Lesson, build_encoder, deepened, train_encoder
 from .geometry import LipGeometry, lip_geometry
+from .lessons import lessons
 from .measure import Measures, fit_loudness, measure
 from .motion import MotionSchedule, demo_identity, encode, hear, restore_range, train_decoder, train_motion
 from .snapshot import Snapshot
 
 _WEIGHT_OF_PROMPTS = 3  # they are few, and what real speech is most like
+_WEIGHT_OF_PEOPLE = 2  # prompts and talkies together
+_TALKIES = (Voice("recorded", "fotaq"),) * 5 + (Voice("recorded", "drascula"),)  # by how much each holds
 _RANGE_CLIPS = 200  # clips on which the range of motion is restored
 
 
@@ -35,12 +40,18 @@ class Recipe:
     recorded: ClipRequest = ClipRequest(count=800, seed=2, voices=FESTIVAL, emotional=0.3, stretched=0.8)
     """voices cut from recordings; the encoder meets them when it hears already, then everything is new to it"""
     prompts: ClipRequest = ClipRequest(count=1000, seed=3, voices=RECORDED, emotional=0.0, stretched=0.8)
-    """people who speak whole sentences, met at the same time"""
+    """people who speak whole sentences, met after that"""
+    talkies: ClipRequest = ClipRequest(count=2600, seed=4, voices=_TALKIES, emotional=0.0, stretched=0.8)
+    """more than a hundred actors, met at last"""
     silent: int = 60
     encoder: EncoderSchedule = field(default_factory=EncoderSchedule)
     refine: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1500, rate=8e-4, warped=0.5, seed=1))
     people: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1600, rate=8e-4, warped=0.5, seed=2))
     """the encoder once more, with the prompts"""
+    layers: int = 6
+    """of the encoder from then on"""
+    listen: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(2500, rate=1e-3, warped=0.5, seed=3))
+    """the encoder with everybody; a recognizer of people's speech says what it hears (`lessons`)"""
     motion: MotionSchedule = field(default_factory=MotionSchedule)
     settle: MotionSchedule = field(default_factory=lambda: MotionSchedule(steps=500, batch=24, rate=5e-4, seed=5))
     """of the decoders alone, on every fourth clip"""
@@ -76,7 +87,9 @@ def load_learned(path: Path) -> Learned:
         CheckpointError: the file is not one.
     """
     content = load_tensors(path)
-    encoder = build_encoder()
+    names = "\n".join(content["encoder"])
+    layers = 1 + max((int(n) for n in re.findall(r"encoder\.layers\.(\d+)\.", names)), default=0)
+    encoder = build_encoder(layers=layers)
     restore(encoder, content["encoder"], "encoder", str(path))
     motion = GRMN(GRMNConfig.from_dict(content["config"]))
     restore(motion, content["motion"], "motion network", str(path))
@@ -93,31 +106,47 @@ def learn(
     names = head.expression_names
     clips = training_clips(names, recipe, cache, progress)
     snapshot = _snapshot(work, "encoder", recipe)
-    encoder, _ = train_encoder(clips, lip_channels(clips, names), recipe.encoder, progress, snapshot=snapshot)
+    encoder, _ = train_encoder(_lesson(clips, names), recipe.encoder, progress, snapshot=snapshot)
     recorded = load_clips(recipe.recorded, names, cache, progress)
     joined = join(clips, recorded, recorded)
     snapshot = _snapshot(work, "refined", recipe)
-    encoder, _ = train_encoder(joined, lip_channels(joined, names), recipe.refine, progress, encoder, snapshot)
+    encoder, _ = train_encoder(_lesson(joined, names), recipe.refine, progress, encoder, snapshot)
     prompts = load_clips(recipe.prompts, names, cache, progress)
     joined = join(clips, recorded, *[prompts] * _WEIGHT_OF_PROMPTS)
     snapshot = _snapshot(work, "people", recipe)
-    encoder, _ = train_encoder(joined, lip_channels(joined, names), recipe.people, progress, encoder, snapshot)
-    return learn_motion(head, encoder, join(clips, recorded), prompts, recipe, progress, work)
+    encoder, _ = train_encoder(_lesson(joined, names), recipe.people, progress, encoder, snapshot)
+    talkies = load_clips(recipe.talkies, names, cache, progress)
+    lesson = everybody(join(clips, recorded), join(prompts, talkies), names, progress)
+    snapshot = _snapshot(work, "listened", recipe)
+    deep = deepened(encoder, recipe.layers)
+    encoder, _ = train_encoder(lesson, recipe.listen, progress, deep, snapshot)
+    return learn_motion(head, encoder, join(clips, recorded), join(prompts, talkies), recipe, progress, work)
+
+
+def everybody(synthesised: Clips, people: Clips, names: Sequence[str], progress: Progress | None = None) -> Lesson:
+    """The lesson of the stage `listen`: all clips, people's counted more, with what a recognizer hears in each."""
+    clips, few = join(synthesised, people), len(synthesised)
+    drawn = np.concatenate([np.arange(few), np.tile(np.arange(few, len(clips)), _WEIGHT_OF_PEOPLE)])
+    return Lesson(clips, lip_channels(clips, names), drawn, lessons(clips, Listener(), progress))
+
+
+def _lesson(clips: Clips, names: Sequence[str]) -> Lesson:
+    return Lesson(clips, lip_channels(clips, names))
 
 
 def learn_motion(
     head: HeadModel,
     encoder: StreamingWav2Vec2,
     synthesised: Clips,
-    prompts: Clips,
+    people: Clips,
     recipe: Recipe,
     progress: Progress | None = None,
     work: Path | None = None,
 ) -> Learned:
     """Train the motion network on what a finished encoder hears. Each clip is heard once, however often it counts."""
     schedule, few = recipe.motion, len(synthesised)
-    clips = join(synthesised, prompts)
-    seen = np.concatenate([np.arange(few), np.tile(np.arange(few, len(clips)), _WEIGHT_OF_PROMPTS)])
+    clips = join(synthesised, people)
+    seen = np.concatenate([np.arange(few), np.tile(np.arange(few, len(clips)), _WEIGHT_OF_PEOPLE)])
     hearings = [hear(encoder, clips, schedule.seed + n, progress)[seen] for n in range(schedule.hearings)]
     clips = clips.part(seen)
     snapshot = _snapshot(work, "motion", recipe)

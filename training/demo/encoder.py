@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -202,7 +202,7 @@ class _Batch:
     lips: Tensor
     closure: Tensor
     emotion: Tensor
-    heard: Tensor | None
+    heard: Tensor | None = None
 
 
 def _crops(lesson: Lesson, schedule: EncoderSchedule, strength: float, rng: np.random.Generator) -> _Batch:
@@ -225,7 +225,8 @@ def _crops(lesson: Lesson, schedule: EncoderSchedule, strength: float, rng: np.r
         if lesson.heard is not None:
             heard.append(lesson.heard[clip, 2 * span.start : 2 * span.stop].astype(np.float32))
     parts = [torch.from_numpy(np.stack(part)) for part in (samples, phonemes, faces, closures, emotions)]
-    return _Batch(*parts, torch.from_numpy(np.stack(heard)) if heard else None)
+    batch = _Batch(*parts)
+    return replace(batch, heard=torch.from_numpy(np.stack(heard))) if heard else batch
 
 
 def _loss(learner: nn.ModuleDict, batch: _Batch) -> tuple[Tensor, float]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import scipy.signal
 
 from .errors import MissingProgramError, SpeechError
+from .rnc import PackedError, unpack
 from .speech import SAMPLE_RATE
 
 PACKAGES = {"bass": "beneath-a-steel-sky", "drascula": "drascula", "fotaq": "flight-of-the-amazon-queen"}
@@ -88,6 +89,11 @@ def line(game: str, name: str) -> npt.NDArray[np.int16]:
     if span is None:
         raise SpeechError(f"{PACKAGES[game]} has no line {name!r}; `lines` names them all")
     content = _part(game, span.path, span.offset, span.size)
+    if game == "bass":
+        try:
+            content = unpack(content)
+        except PackedError as error:
+            raise _damaged(game, span.path, f"has a line {name} that cannot be unpacked ({error})") from error
     samples = _mp3(game, content, name) if game == "fotaq" else _raw(content)
     # As in a WAV file, of which the phones' times were first made.
     quantised: npt.NDArray[np.int16] = np.clip(samples * np.float32(32767), -32768, 32767).astype(np.int16)
@@ -119,10 +125,9 @@ def _loose(containers: tuple[Path, ...]) -> Iterator[tuple[str, _Span]]:
 def _disk(containers: tuple[Path, ...]) -> Iterator[tuple[str, _Span]]:
     """BASS: the table sky.dnr (a count, then eight bytes for each file) points into sky.dsk.
 
-    Files from number 50000 on are lines: a header of 22 bytes and 8-bit samples. Shorter ones than a tenth of a second
-    are left out.
+    Files with numbers from 50000 to 58999 are lines: a header of 22 bytes and 8-bit samples, packed (`rnc`).
     """
-    header, shortest, first = 22, 1000, 50000
+    header, first, end = 22, 50000, 59000
     table_path, disk = containers
     table = _part("bass", table_path, 0, table_path.stat().st_size)
     count = struct.unpack_from("<I", table)[0] if len(table) >= 4 else 0
@@ -134,7 +139,7 @@ def _disk(containers: tuple[Path, ...]) -> Iterator[tuple[str, _Span]]:
         if offset >> 23:  # in paragraphs
             offset = (offset & 0x7FFFFF) << 4
         size &= 0x3FFFFF
-        if number >= first and size > shortest:
+        if first <= number < end:
             yield str(number), _Span(disk, offset + header, size - header)
 
 

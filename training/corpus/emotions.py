@@ -34,15 +34,29 @@ LOOKS = {
     "neutral": Emotion(Prosody(), {}, {}, 1.0, {"neutral": 1.0}),
     "angry": Emotion(
         Prosody(rate=1.10, pitch=1.08, pitch_range=1.5, volume=1.4),
-        {"AU04": 5.0, "AU05": 1.8, "AU07": 3.0},
-        {**_both("mouthPress", 0.40), **_both("noseSneer", 0.50), **_both("mouthFrown", 0.42), "jawForward": 0.20},
+        {"AU04": 5.0, "AU07": 3.7},  # EMFACS: 4, 7 and 23; with 5, or with the corners drawn down, it looks sad
+        {
+            **_both("noseSneer", 0.40),
+            **_both("mouthLowerDown", 0.12),
+            "mouthRollLower": 0.20,
+            "mouthPucker": 0.15,
+            "mouthShrugLower": 0.10,
+            "mouthShrugUpper": 0.05,
+            "jawForward": 0.45,
+        },
         1.15,
         {"angry": 1.0},
     ),
     "disgust": Emotion(
         Prosody(rate=0.90, pitch=0.94, pitch_range=0.8, volume=0.95),
-        {"AU04": 2.6, "AU06": 1.6, "AU07": 2.8},
-        {**_both("noseSneer", 0.92), **_both("mouthUpperUp", 0.40), **_both("mouthFrown", 0.46)},
+        {"AU04": 4.4, "AU06": 3.4, "AU07": 2.8},  # EMFACS: 9, 10, 15 and 16; 9 lowers the brow and lifts the cheek
+        {
+            **_both("noseSneer", 1.0),
+            **_both("mouthUpperUp", 0.55),
+            **_both("mouthLowerDown", 0.24),
+            **_both("mouthFrown", 0.46),
+            "mouthShrugUpper": 0.24,
+        },
         0.92,
         {"disgust": 1.0},
     ),
@@ -58,9 +72,9 @@ LOOKS = {
         {"AU06": 4.4},  # EMFACS: 6 and 12, and 25, which shows the teeth
         {
             **_both("mouthSmile", 1.0),
-            **_both("mouthDimple", 0.25),
-            **_both("mouthUpperUp", 0.5),
-            **_both("mouthLowerDown", 0.1),
+            **_both("mouthDimple", 0.5),
+            **_both("mouthUpperUp", 0.75),
+            **_both("mouthLowerDown", 0.15),
         },
         1.08,
         {"happy": 1.0},

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from emotag.training.corpus import (
@@ -25,7 +27,7 @@ from emotag.training.corpus import (
 )
 from emotag.training.corpus import recorded as recorded_module
 from emotag.training.corpus.alignment import closures
-from emotag.training.corpus.forced import Aligner, Phone
+from emotag.training.corpus.forced import Aligner, Phone, Word
 from emotag.training.corpus.phonemes import SILENCE
 from emotag.training.corpus.recorded import draw_phrase, phrases, recorded_speech
 from emotag.training.corpus.recorded_phrases import choose, limit
@@ -207,6 +209,36 @@ def test_times_are_kept(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(recorded_module, "_LOADED", {})
     with pytest.raises(NameError, match="Aligner"):
         phrases(ENGLISH, cache)
+
+
+def test_an_interrupted_alignment_goes_on(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten prompts at a time are kept; the second run aligns the others, and both together are as if there was one."""
+    aligned: list[int] = []
+    stop = [15]
+
+    class Fast:
+        def __init__(self, foreign: bool) -> None:
+            assert not foreign
+
+        def align(self, samples: npt.NDArray[np.int16], words: Sequence[Word]) -> list[Phone]:
+            if len(aligned) == stop[0]:
+                raise KeyboardInterrupt
+            aligned.append(len(samples))
+            return [phone("AA", 0.0, len(samples) / 16000, 0)]
+
+    monkeypatch.setattr(recorded_module, "_LOADED", {})
+    monkeypatch.setattr(recorded_module, "_SAVED", 10)
+    monkeypatch.setattr(recorded_module, "Aligner", Fast)
+    with pytest.raises(KeyboardInterrupt):
+        phrases(ENGLISH, installed / "interrupted")
+    assert [path.suffix for path in (installed / "interrupted").iterdir()] == [".begun"]
+    stop[0] = -1
+    known = phrases(ENGLISH, installed / "interrupted")
+    assert [path.suffix for path in (installed / "interrupted").iterdir()] == [".json"]
+    once = aligned[:10] + aligned[15:]
+    aligned.clear()
+    assert phrases(ENGLISH, installed / "whole") == known
+    assert aligned == once
 
 
 def test_clips_of_recorded_voices(installed: Path) -> None:

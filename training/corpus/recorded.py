@@ -31,6 +31,8 @@ __all__ = ["PROMPTS", "SPEAKERS", "Phrase", "Rejects", "draw_phrase", "phrases",
 
 ALIGNMENT_VERSION = 3  # raise it when the same recordings would get other times
 
+_SAVED = 500  # prompts after which an alignment is kept so far
+
 _LOCK = threading.Lock()
 _LOADED: dict[tuple[str, Path | None], tuple[tuple[Phrase, ...], Rejects]] = {}
 
@@ -85,13 +87,17 @@ def _kept(source: Source, cache: Path) -> Path:
 
 def _timed_prompts(source: Source, cache: Path | None) -> tuple[dict[str, Timed], tuple[str, ...]]:
     """All prompts that something is said in, and the names of those that could not be aligned; from the cache if it is
-    there."""
+    there. What an interrupted run has done is there too."""
     kept = None if cache is None else _kept(source, cache)
     if kept is not None and kept.exists():
         return _read(kept)
+    begun = None if kept is None else kept.with_suffix(".begun")
+    timed, failed = _read(begun) if begun is not None and begun.exists() else ({}, ())
+    done = {*timed, *failed}
     aligner = Aligner(foreign=source.language != "en")
-    timed, failed = {}, []
     for name in source.names():
+        if name in done:
+            continue
         samples = source.samples(name)
         text = source.text(name, samples)
         if text is None:
@@ -102,10 +108,13 @@ def _timed_prompts(source: Source, cache: Path | None) -> tuple[dict[str, Timed]
                 raise SpeechError(f"nothing is said in {name}")
             timed[name] = heard(aligner.align(samples, words), samples)
         except (SpeechError, PhonemeError):
-            failed.append(name)
-    if kept is not None:
+            failed = (*failed, name)
+        if begun is not None and (len(timed) + len(failed)) % _SAVED == 0:
+            _write(begun, timed, failed)
+    if kept is not None and begun is not None:
         _write(kept, timed, failed)
-    return timed, tuple(failed)
+        begun.unlink(missing_ok=True)
+    return timed, failed
 
 
 def _read(path: Path) -> tuple[dict[str, Timed], tuple[str, ...]]:

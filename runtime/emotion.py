@@ -39,8 +39,8 @@ _DEGREES = {
 """Direction of each class on the plane, counted from positive valence towards positive arousal."""
 
 _UNITS = {
-    "angry": {"AU04": 4.0, "AU05": 1.6, "AU07": 2.6},
-    "disgust": {"AU04": 2.2, "AU06": 1.2, "AU07": 2.4},
+    "angry": {"AU04": 4.4, "AU07": 3.2},
+    "disgust": {"AU04": 3.8, "AU06": 2.8, "AU07": 2.4},
     "fear": {"AU01": 3.6, "AU04": 1.6, "AU05": 3.4},
     "happy": {"AU06": 3.6},
     "sad": {"AU01": 3.4, "AU04": 1.8},

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,21 @@ from torch import nn
 
 from ..runtime.bundle import read_manifest
 from ..runtime.errors import EmotagError, ExportError, OutputError
-from ..runtime.manifest import ACTION_UNITS, FRAME_RATE, SAMPLE_RATE, SCHEMA, AudioSpec, MotionSpec, lookahead_frames
+from ..runtime.manifest import (
+    ACTION_UNITS,
+    ENCODER_SCHEMA,
+    FRAME_RATE,
+    SAMPLE_RATE,
+    AudioSpec,
+    MotionSpec,
+    lookahead_frames,
+)
 from ..runtime.model import Model
 from ..training.checkpoint import Arrays, Checkpoint
 from ..training.emotional_residual import EmotionalResidual
 from . import parity
 from .appearance_graph import appearance_section, write_appearance
+from .encoder_tensors import encoder_spec, write_encoder
 from .engines import EngineOptions, write_engines
 from .engines.tracks import Heard
 from .graphs import Graph, Precision, graphs_of, write_graph
@@ -93,8 +102,11 @@ def _fill(
     graphs = graphs_of(checkpoint, options.audio, options.motion)
     for graph in graphs:
         progress(f"{graph.file} ({graph.precision})")
-        write_graph(graph, folder / graph.file)
-    audio, motion = audio_spec(checkpoint), motion_spec(checkpoint)
+        if graph.native and checkpoint.encoder is not None:
+            write_encoder(checkpoint.encoder, folder / graph.file)
+        else:
+            write_graph(graph, folder / graph.file)
+    audio, motion = audio_spec(checkpoint, options.audio), motion_spec(checkpoint)
     report = parity.measure(checkpoint, graphs, folder, audio, motion, options.speech, progress)
     report["speech"] = options.speech_name
     if options.engines.engine != "none":
@@ -190,8 +202,8 @@ def _replace(folder: Path, output: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def audio_spec(checkpoint: Checkpoint) -> AudioSpec | None:
-    """The streaming definition of the checkpoint's encoder, None without one."""
+def audio_spec(checkpoint: Checkpoint, precision: Precision = "fp32") -> AudioSpec | None:
+    """The streaming definition of the checkpoint's encoder, None without one. An int8 encoder is tensors, no graph."""
     encoder = checkpoint.encoder
     if encoder is None:
         return None
@@ -203,6 +215,7 @@ def audio_spec(checkpoint: Checkpoint) -> AudioSpec | None:
         hidden_size=encoder.hidden,
         mean=float(encoder.sample_mean),
         scale=float(encoder.sample_scale),
+        encoder=encoder_spec(encoder) if precision == "int8" else None,
     )
 
 
@@ -227,14 +240,14 @@ def build_manifest(
     info = checkpoint.info
     precision = {"motion": options.motion} | ({} if audio is None else {"audio": options.audio})
     content = {
-        "schema": SCHEMA,
+        "schema": 1 if audio is None or audio.encoder is None else ENCODER_SCHEMA,
         "name": name,
         "checkpoint": {"kind": checkpoint.kind, **_source(checkpoint.source)},
         "frame_rate": FRAME_RATE,
         "width": info.width,
         "height": info.height,
         "background": list(info.background),
-        "audio": None if audio is None else {"sample_rate": SAMPLE_RATE, **vars(audio)},
+        "audio": None if audio is None else _audio_section(audio),
         "motion": vars(motion),
         "lookahead_frames": lookahead_frames(audio, motion),
         "gaussians": {"active_sh_degree": info.active_sh_degree, "scale_activation": info.scale_activation},
@@ -250,6 +263,11 @@ def build_manifest(
         content["engines"] = {"library": engines.engine, "precision": engines.precision, "calibration": calibration}
     residual = _residual(checkpoint, options)
     return content if residual is None else content | {"appearance": appearance_section(residual)}
+
+
+def _audio_section(audio: AudioSpec) -> dict[str, Any]:
+    section = {"sample_rate": SAMPLE_RATE, **asdict(audio)}
+    return {name: value for name, value in section.items() if value is not None}
 
 
 def _residual(checkpoint: Checkpoint, options: ExportOptions) -> EmotionalResidual | None:

@@ -13,6 +13,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from ..runtime.errors import ExportError
+from ..runtime.manifest import AUDIO_TENSORS
 from ..training.checkpoint import Checkpoint
 from .audio_graph import AudioStep
 from .motion_graph import MotionStep
@@ -25,16 +26,21 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file of a bundle."""
+    """One network of a bundle, in a file of its own."""
 
-    name: str  # "audio" or "motion"; the file is name.onnx
+    name: str  # "audio" or "motion"
     module: StepModule
     precision: Precision
 
     @property
+    def native(self) -> bool:
+        """Whether the runtime has kernels of its own for it, and the file holds tensors instead of a graph."""
+        return self.name == "audio" and self.precision == "int8"
+
+    @property
     def file(self) -> str:
         """File name in the bundle."""
-        return f"{self.name}.onnx"
+        return AUDIO_TENSORS if self.native else f"{self.name}.onnx"
 
 
 def graphs_of(checkpoint: Checkpoint, audio: Precision, motion: Precision) -> list[Graph]:

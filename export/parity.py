@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ..runtime.encoder import StreamingEncoder
 from ..runtime.errors import ExportError
-from ..runtime.graphs import BoundGraph
+from ..runtime.graphs import Bound, BoundGraph
 from ..runtime.graphs import Graph as Session
 from ..runtime.manifest import AudioSpec, MotionSpec
 from ..runtime.motion import MotionNetwork
+from ..runtime.native_encoder import NativeBound, NativeEncoder
 from ..training.checkpoint import Checkpoint
 from ..training.grmn import Motion, token_windows
 from ..training.released_audio import released_windows, whole_file_tokens
@@ -221,9 +222,11 @@ def _stepped(module: AudioStep, encoder: StreamingWav2Vec2, audio: Float) -> Flo
 
 
 def _streamed(path: Path, spec: AudioSpec, module: AudioStep, audio: Float) -> tuple[Float, float]:
-    """Tokens by the shipped graph through the runtime, and the CPU time of a step in ms."""
+    """Tokens by the shipped file through the runtime, and the CPU time of a step in ms."""
     states = {name: value.numpy() for name, value in module.initial_state().items()}
-    runner = StreamingEncoder(BoundGraph(Session(path), states), spec)
+    native = spec.encoder is not None
+    bound: Bound = NativeBound(NativeEncoder(path, spec)) if native else BoundGraph(Session(path), states)
+    runner = StreamingEncoder(bound, spec)
     tokens: list[Float] = []
     times = []
     for chunk in audio.reshape(-1, 320 * spec.chunk_tokens):

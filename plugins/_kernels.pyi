@@ -167,6 +167,64 @@ class Similarity:
         loss: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
     ) -> NDArray[numpy.float32]: ...
 
+class EncoderWeights:
+    def __init__(
+        self, definition: list[int], channels: list[int], network: list[int], pre_norm: bool, conv_norm: bool
+    ) -> None: ...
+    def add(
+        self,
+        weights: Annotated[NDArray[numpy.int8], dict(order="C", device="cpu", writable=False)],
+        taps: int,
+        levels: int,
+        scale: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        bias: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> None: ...
+    def add_norm(
+        self,
+        gain: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        bias: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        epsilon: float,
+    ) -> None: ...
+    def set_first(
+        self,
+        weights: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        bias: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> None: ...
+    def set_silence(
+        self,
+        convolution: int,
+        row: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> None: ...
+
+class EncoderStream:
+    def __init__(self, weights: EncoderWeights, isa: str, threads: int) -> None: ...
+    def step(
+        self,
+        samples: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        mask: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        tokens: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")],
+        alone: bool,
+    ) -> None: ...
+    def keep(self, slot: int, count: int) -> None: ...
+    def reset(self) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+def encoder_quantise(
+    x: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)], levels: int, isa: str
+) -> tuple[NDArray[numpy.uint8], NDArray[numpy.float32], NDArray[numpy.int32]]: ...
+def encoder_multiply(
+    bytes: Annotated[NDArray[numpy.uint8], dict(order="C", device="cpu", writable=False)],
+    zero: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+    weights: Annotated[NDArray[numpy.int8], dict(order="C", device="cpu", writable=False)],
+    levels: int,
+    isa: str,
+) -> NDArray[numpy.int32]: ...
+
 SSIM_TAPS: int = 11
 
 FRAME_FIELDS: int = 20

@@ -71,7 +71,7 @@ def read_manifest(root: Path) -> Manifest:
 
 def required_files(manifest: Manifest) -> tuple[str, ...]:
     """Files without which the bundle cannot be used."""
-    audio = () if manifest.audio is None else ("audio.onnx",)
+    audio = () if manifest.audio is None else (manifest.audio.file,)
     appearance = () if manifest.appearance is None else APPEARANCE_FILES
     return (*audio, "motion.onnx", "avatar.safetensors", "cues.safetensors", *appearance)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .graphs import RING_SUFFIX, Bound, Float, Interface
 from .manifest import TOKEN_SAMPLES, AudioSpec
+from .native_encoder import NativeBound
 
 EMPTY_SLOT = -1e4
 
@@ -53,8 +54,11 @@ class StreamingEncoder:
         self._mask[:] = EMPTY_SLOT
         self._filled = self._calls = self._slot = 0
 
-    def feed(self, samples: Float, take: Callable[[Float], None]) -> None:
-        """Hears `samples` (float32, −1…1); calls `take` with each chunk of tokens [c, H], which it must copy."""
+    def feed(self, samples: Float, take: Callable[[Float], None], alone: bool = False) -> None:
+        """Hears `samples` (float32, −1…1); calls `take` with each chunk of tokens [c, H], which it must copy.
+
+        alone: kernels of our own keep to the calling thread; a graph has the threads that it was opened with.
+        """
         spec, at = self._spec, 0
         while at < len(samples):
             count = min(len(samples) - at, len(self._samples) - self._filled)
@@ -65,7 +69,7 @@ class StreamingEncoder:
             self._filled += count
             if self._filled == len(self._samples):
                 self._filled = 0
-                self._encode(take)
+                self._encode(take, alone)
 
     def offer(self, samples: Float) -> bool:
         """Takes `samples` as the graph's whole input, for somebody else to run; then call `accept`.
@@ -85,8 +89,11 @@ class StreamingEncoder:
         self._calls += 1
         self._keep(take)
 
-    def _encode(self, take: Callable[[Float], None]) -> None:
-        self.bound.run()
+    def _encode(self, take: Callable[[Float], None], alone: bool) -> None:
+        if isinstance(self.bound, NativeBound):
+            self.bound.run(alone)
+        else:
+            self.bound.run()
         self._calls += 1
         if self._calls * self._spec.chunk_tokens <= self._spec.lookahead_tokens:
             return  # tokens before the first

@@ -13,13 +13,16 @@ from ..plugins.constants import MAX_SIDE
 from ..plugins.renderer import MAX_RANK
 from .errors import BundleError
 
-SCHEMA = 1
+SCHEMA = 2
+"""The newest that is read. A bundle is written with the oldest that has what it needs."""
+ENCODER_SCHEMA = 2  # with audio.safetensors
 SAMPLE_RATE = 16000
 FRAME_RATE = 25
 TOKEN_SAMPLES = 320
 FRAME_TOKENS = 2
 FRAME_SAMPLES = FRAME_TOKENS * TOKEN_SAMPLES
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
+AUDIO_GRAPH, AUDIO_TENSORS = "audio.onnx", "audio.safetensors"
 APPEARANCE_FILES = ("appearance.onnx", "appearance.safetensors")
 OFFSET_GROUPS = {"mean": 3, "rotation": 4, "scale": 3, "opacity": 1, "colour": 3}
 """What an emotional residual offsets of a Gaussian, and how many numbers each is."""
@@ -30,8 +33,23 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
+class EncoderSpec:
+    """What `audio.safetensors` does not say itself of the encoder that it holds.
+
+    pre_norm: its layers have their norms before attention and feed-forward, not behind.
+    """
+
+    layers: int
+    heads: int
+    pre_norm: bool
+
+
+@dataclass(frozen=True)
 class AudioSpec:
-    """The streaming definition D(c, r, L) of a bundle's encoder, and its frozen utterance normalisation."""
+    """The streaming definition D(c, r, L) of a bundle's encoder, and its frozen utterance normalisation.
+
+    `encoder` is None if the encoder is a graph, `audio.onnx`.
+    """
 
     chunk_tokens: int
     lookahead_tokens: int
@@ -39,6 +57,12 @@ class AudioSpec:
     hidden_size: int
     mean: float
     scale: float
+    encoder: EncoderSpec | None = None
+
+    @property
+    def file(self) -> str:
+        """The bundle's file that holds the encoder."""
+        return AUDIO_GRAPH if self.encoder is None else AUDIO_TENSORS
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,7 @@ class Manifest:
     notes: tuple[str, ...]
     appearance: AppearanceSpec | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    schema: int = 1
 
 
 def lookahead_frames(audio: AudioSpec | None, motion: MotionSpec) -> int:
@@ -153,6 +178,7 @@ def parse_manifest(text: str) -> Manifest:
         notes=top.names("notes") if "notes" in data else (),
         appearance=_appearance(top.section("appearance")) if "appearance" in data else None,
         files=_files(top.section("files")),
+        schema=top.integer("schema", 1, SCHEMA),
     )
     _check_timing(top, manifest)
     return manifest
@@ -164,8 +190,8 @@ def _check_schema(data: Mapping[str, Any]) -> None:
         raise BundleError(
             f"manifest.json has schema {schema}, this version of EmoTaG reads up to {SCHEMA}: upgrade emotag"
         )
-    if schema != SCHEMA or isinstance(schema, bool):
-        raise BundleError(f"manifest.json has schema {schema!r}, expected {SCHEMA}: export the bundle again")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise BundleError(f"manifest.json has schema {schema!r}, expected 1 to {SCHEMA}: export the bundle again")
 
 
 def _check_timing(top: _Section, manifest: Manifest) -> None:
@@ -201,6 +227,15 @@ def _audio(section: _Section) -> AudioSpec:
         hidden_size=section.integer("hidden_size", 1, 16384),
         mean=section.number("mean"),
         scale=section.number("scale"),
+        encoder=_encoder(section.section("encoder")) if "encoder" in section.data else None,
+    )
+
+
+def _encoder(section: _Section) -> EncoderSpec:
+    return EncoderSpec(
+        layers=section.integer("layers", 1, 256),
+        heads=section.integer("heads", 1, 256),
+        pre_norm=section.value("pre_norm", bool),
     )
 
 

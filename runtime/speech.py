@@ -94,7 +94,7 @@ class Speech:
         assert self._encoder is not None, "Avatar refuses audio without an encoder"
         chunks: list[Float] = []
         start = perf_counter()
-        self._encoder.feed(samples, lambda tokens: chunks.append(tokens.copy()))
+        self._encoder.feed(samples, lambda tokens: chunks.append(tokens.copy()), alone=True)
         return Heard(samples, chunks, perf_counter() - start)
 
     def take(self, heard: Heard) -> None:

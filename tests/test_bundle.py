@@ -117,7 +117,7 @@ def nested(section: str, **changes: Any) -> Callable[[dict[str, Any]], dict[str,
 
 
 BAD_MANIFESTS = {
-    "newer schema": (change(schema=2), "schema 2.*upgrade emotag"),
+    "newer schema": (change(schema=3), "schema 3.*upgrade emotag"),
     "older schema": (change(schema=0), "schema 0"),
     "boolean schema": (change(schema=True), "schema True"),
     "no name": (change(name=None), "name must be"),

@@ -170,10 +170,12 @@ def test_int8_is_measured_against_fp32_and_smaller(checkpoint: Checkpoint, bundl
         checkpoint, tmp_path / "q.emotag", replace(OPTIONS, audio="int8", motion="int8", refuse=False)
     )
     assert {"MatMulInteger", "DynamicQuantizeLinear"} <= {
-        node.op_type for node in onnx.load(tmp_path / "q.emotag" / "audio.onnx").graph.node
+        node.op_type for node in onnx.load(tmp_path / "q.emotag" / "motion.onnx").graph.node
     }
+    assert not (tmp_path / "q.emotag" / "audio.onnx").exists()
     assert report["audio"]["onnx_against_pytorch"]["mean"] > 1e-4
     assert any(check["name"].startswith("int8 against fp32") for check in report["checks"])
+    assert runtime.Avatar(tmp_path / "q.emotag").step(np.zeros(640, np.float32)).index < 0
     small, large = ((path / "motion.onnx").stat().st_size for path in (tmp_path / "q.emotag", bundle))
     assert small < large
 

@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "bind_trace.h"
+#include "encoder/bind.h"
 #include "renderer.h"
 #include "similarity.h"
 #include "staged.h"
@@ -463,5 +464,6 @@ NB_MODULE(_kernels, m) {
   emotag::define_stages(m);
   emotag::define_renderer(m);
   emotag::define_training(m);
+  emotag::define_encoder(m);
   emotag::define_constants(m);
 }

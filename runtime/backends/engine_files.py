@@ -91,10 +91,11 @@ def engine_source(bundle: Bundle, name: str) -> tuple[Path, str]:
     index = read_index(bundle)
     if index is not None and name in index.graphs:
         return bundle.file(index.graphs[name]), index.precision
-    precision = bundle.manifest.precision.get(name, "fp32")
-    if precision != "fp32":
+    precision, audio = bundle.manifest.precision.get(name, "fp32"), bundle.manifest.audio
+    file = audio.file if name == "audio" and audio is not None else f"{name}.onnx"
+    if precision != "fp32" or not file.endswith(".onnx"):
         raise BackendError(
-            f"{name}.onnx is quantised for the processor ({precision}) and {bundle.path.name} has no graph for a GPU: "
+            f"{file} is quantised for the processor ({precision}) and {bundle.path.name} has no graph for a GPU: "
             "export it with --engine tensorrt or tensorrt-rtx, or use device='cpu'"
         )
-    return bundle.file(f"{name}.onnx"), precision
+    return bundle.file(file), precision

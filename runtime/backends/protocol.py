@@ -15,6 +15,7 @@ from ...plugins import Camera, Renderer, Scene
 from ..bundle import Bundle
 from ..errors import BackendError
 from ..graphs import Bound, BoundGraph, Float, Graph, Interface
+from ..native_encoder import NativeBound, NativeEncoder
 
 Pointers = Mapping[str, int]
 
@@ -82,15 +83,20 @@ class Backend(Protocol):
 
 
 class CpuBackend:
-    """ONNX Runtime and the kernels on the processor."""
+    """ONNX Runtime and the kernels on the processor; an encoder in int8 has kernels of its own."""
 
     def __init__(self, reason: str) -> None:
         self.info = BackendInfo("cpu", reason)
 
     def prepare(self, bundle: Bundle, name: str, threads: int = 1) -> Interface:
+        audio = bundle.manifest.audio
+        if name == "audio" and audio is not None and audio.encoder is not None:
+            return NativeEncoder(bundle.file(audio.file), audio, threads)
         return Graph(bundle.file(f"{name}.onnx"), threads)
 
     def bind(self, graph: Interface, states: Mapping[str, Float]) -> Bound:
+        if isinstance(graph, NativeEncoder):
+            return NativeBound(graph)
         if not isinstance(graph, Graph):
             raise BackendError(f"{graph.name} was prepared by another backend: load the model again")
         return BoundGraph(graph, states)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..bundle import check_files, open_bundle, read_manifest
 from ..errors import BundleError
-from ..manifest import SCHEMA, Manifest
+from ..manifest import Manifest
 from ..tensors import read_avatar, stored_shapes
 from .guard import guarded
 
@@ -58,7 +58,7 @@ def _about(manifest: Manifest) -> dict[str, Any]:
     audio, motion = manifest.audio, manifest.motion
     return {
         "name": manifest.name,
-        "schema": SCHEMA,
+        "schema": manifest.schema,
         "checkpoint": dict(manifest.checkpoint),
         "picture": {"width": manifest.width, "height": manifest.height, "background": list(manifest.background)},
         "lookahead_frames": manifest.lookahead_frames,

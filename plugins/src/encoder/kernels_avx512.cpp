@@ -1,0 +1,11 @@
+#include "lanes_avx512.h"
+#include "loops.h"
+
+namespace emotag::encoder {
+
+const Kernels kAvx512Kernels = make_kernels<Avx512Lanes>("avx512", [] {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+});
+
+}  // namespace emotag::encoder

@@ -15,6 +15,7 @@ from .errors import (
 from .feeling import FrameEmotion
 from .frame import Frame
 from .head import HeadPose
+from .hearing import Hearing
 from .idle import Idle
 from .model import Model
 from .motion import Motion
@@ -35,6 +36,7 @@ __all__ = [
     "Frame",
     "FrameEmotion",
     "HeadPose",
+    "Hearing",
     "Idle",
     "Model",
     "Motion",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,10 +17,11 @@ from .audio import AudioQueue, Samples, check_rate, check_samples, to_float
 from .backends import BackendInfo, DeviceRenderer, WholeFrame, is_device_buffer, whole_frame
 from .controls import Controls
 from .drawing import Picture, check_size
-from .errors import BundleError, ControlError
+from .errors import ControlError
 from .feeling import FrameEmotion
 from .frame import DeviceOnlyFrame, Frame, split_alpha
 from .graphs import Float
+from .hearing import Hearing
 from .manifest import FRAME_SAMPLES, SAMPLE_RATE
 from .model import Model
 from .motion import Motion
@@ -186,22 +187,31 @@ class Avatar(Controls):
 
     def render(
         self,
-        source: str | Path | Samples,
+        source: str | Path | Samples | Hearing,
         *,
         sample_rate: int = SAMPLE_RATE,
         downmix: bool = False,
         progress: bool = True,
+        start: int = 0,
     ) -> Iterator[Frame]:
         """Yields the frames of a whole sound file or array, from index 0 to the last; each is ready when asked for.
 
         A file is read as it is needed, so it may be hours long. Audio is encoded on a thread of its own, two or three
         frames ahead; the frames are those of `push`. The avatar is reset before and after. sample_rate is that of an
         array. downmix: average the channels of a file instead of refusing it. progress: a bar on
-        stderr, if that is a terminal. Raises AudioError.
+        stderr, if that is a terminal. start: index of the first frame to yield; those before are spoken but not drawn.
+        A `Hearing` of the avatar's model is a sound that others may hear, too; it brings its rate with it.
+        Raises AudioError, ControlError for a hearing of another model and a start that is no index.
         """
-        self._check_speaks()
+        self._model.require_audio()
+        if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+            raise ControlError(f"start {start!r} is not the index of a frame: give a whole number from 0")
+        if isinstance(source, Hearing):
+            if source.model is not self._model:
+                raise ControlError("this hearing belongs to another model: make it with `avatar.model`")
+            return with_progress(self._render(source.listen(), start), _from(start, source.frames), progress)
         sound = Sound.open(source, sample_rate, downmix)
-        return with_progress(self._render(sound), sound.frames, progress)
+        return with_progress(self._render(self._speech.listen(sound), start), _from(start, sound.frames), progress)
 
     def cued(self, *, progress: bool = True) -> Iterator[Frame]:
         """Yields the recorded clip: its own features, cues and cameras, with silence, from index 0.
@@ -221,10 +231,10 @@ class Avatar(Controls):
                 frame = self._frame(start, None)
             yield frame
 
-    def _render(self, sound: Sound) -> Iterator[Frame]:
+    def _render(self, items: Generator[Heard, None, None], first: int) -> Iterator[Frame]:
         with self._lock:
             self.reset()
-            heard = self._rendering = Ahead(self._speech.listen(sound))
+            heard = self._rendering = Ahead(items)
             self._index = -self._model.manifest.lookahead_frames
         try:
             start = perf_counter()
@@ -233,7 +243,7 @@ class Avatar(Controls):
                     if self._rendering is not heard:
                         return  # interrupted, reset, or another render began
                     self._speech.take(item)
-                    if self._index < 0:
+                    if self._index < first:
                         self._move(self._scene())
                         self._index += 1
                         continue
@@ -413,17 +423,10 @@ class Avatar(Controls):
         self._turn = Turn()
 
     def _check_listens(self) -> None:
-        self._check_speaks()
+        self._model.require_audio()
         if self._rendering is not None:
             raise ControlError(
                 "a render of this avatar is not finished: take all its frames, close it, or call interrupt or reset"
-            )
-
-    def _check_speaks(self) -> None:
-        if self._model.manifest.audio is None:
-            raise BundleError(
-                f"{self._model.bundle.path} has no audio encoder, it can only play its recording (cued, --cued): "
-                "export it with --encoder to make it speak"
             )
 
     def _check_out(self, out: Any) -> None:
@@ -434,3 +437,8 @@ class Avatar(Controls):
         usable = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.uint8
         if not usable or not out.flags.c_contiguous or not out.flags.writeable:
             raise ControlError(f"out is not a writeable, contiguous uint8 array of shape {shape}: make one")
+
+
+def _from(start: int, frames: int | None) -> int | None:
+    """Frames that are left from `start` on."""
+    return None if frames is None else max(frames - start, 0)

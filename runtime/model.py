@@ -106,6 +106,14 @@ class Model:
             encoder = StreamingEncoder(self._backend.bind(self._audio, self._audio_states), self.manifest.audio)
         return Speech(self.manifest, encoder, network)
 
+    def require_audio(self) -> None:
+        """Raises BundleError for a bundle that cannot listen."""
+        if self.manifest.audio is None:
+            raise BundleError(
+                f"{self.bundle.path} has no audio encoder, it can only play its recording (cued, --cued): "
+                "export it with --encoder to make it speak"
+            )
+
     def renderer(self, width: int, height: int) -> Drawing:
         """What draws the pictures of one avatar at that size."""
         return self._backend.renderer(self.scene, self.threads, width, height)

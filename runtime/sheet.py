@@ -14,6 +14,7 @@ from .cues import LEFT_EYE, RIGHT_EYE
 from .emotion import CALM, LEVELS, NAMES, NEUTRAL, Emotion
 from .errors import ControlError
 from .frame import Frame
+from .hearing import Hearing
 from .lettering import letter
 from .manifest import ACTION_UNITS
 from .model import Model
@@ -24,6 +25,7 @@ VIEWS = ((-60, 0), (-30, 0), (0, 0), (30, 0), (60, 0), (0, 25))
 _SECONDS = 6.0  # of the speech, in which the sheet's moment is looked for
 _COLUMNS = 2 * LEVELS
 _NEAR = 1.7  # zoom on the face that feels
+_SMALL = 16  # pixels of pictures that nobody looks at
 _LABEL = 18  # pixels above a cell
 _BLINK = ACTION_UNITS.index("AU45")
 
@@ -33,15 +35,15 @@ def sheet(model: Model, sound: str | Path, size: int = CELL, downmix: bool = Fal
 
     A network that cannot be steered shows the emotion of the audio alone. Raises AudioError.
     """
+    hearing = Hearing(model, sound, downmix=downmix)
+    moment = _moment(list(_first(Avatar(model, width=_SMALL, height=_SMALL).render(hearing, progress=False))), model)
     avatar = Avatar(model, width=size, height=size)
-    frames = list(_first(avatar.render(sound, downmix=downmix, progress=False)))
-    moment = _moment(frames, model)
     cells = []
     avatar.camera.zoom(_NEAR).look_at(_face(model, avatar))
     for name in _classes(model):
         for level in range(1, LEVELS + 1):
             avatar.emotion = None if name == "audio" else Emotion(name, level=level)
-            cells.append((f"{name} {level}", _at(avatar, sound, moment, downmix)))
+            cells.append((f"{name} {level}", _at(avatar, hearing, moment)))
     avatar.emotion = None
     avatar.camera.reset()
     while len(cells) % _COLUMNS:
@@ -49,7 +51,7 @@ def sheet(model: Model, sound: str | Path, size: int = CELL, downmix: bool = Fal
     for yaw, pitch in VIEWS:
         avatar.camera.orbit(yaw, pitch)
         label = f"up {pitch}°" if pitch else f"{yaw:+d}°"
-        cells.append((label, _at(avatar, sound, moment, downmix)))
+        cells.append((label, _at(avatar, hearing, moment)))
     return tiled(cells, _COLUMNS)
 
 
@@ -57,12 +59,13 @@ def grid(model: Model, sound: str | Path, size: int = CELL, downmix: bool = Fals
     """Frames whose picture is all classes at level 3, and the head at -30° and +30°. Raises AudioError."""
     wishes = [(name, 0) for name in _classes(model)] + [("audio", -30), ("audio", 30)]
     columns = -(-len(wishes) // 2)
+    hearing = Hearing(model, sound, downmix=downmix, listeners=len(wishes))
     voices = []
     for name, yaw in wishes:
         avatar = Avatar(model, width=size, height=size)
         avatar.camera.orbit(yaw)
         avatar.emotion = None if name == "audio" else Emotion(name)
-        voices.append(avatar.render(sound, downmix=downmix, progress=False))
+        voices.append(avatar.render(hearing, progress=False))
     for frames in zip(*voices, strict=True):
         labels = [name if not yaw else f"{yaw:+d}°" for name, yaw in wishes]
         picture = tiled([(label, frame.rgb) for label, frame in zip(labels, frames, strict=True)], columns)
@@ -114,19 +117,12 @@ def _moment(frames: Sequence[Frame], model: Model) -> int:
     return int(np.argmin(np.abs(jaw - jaw.max() / 3) + 10 * (blink > 0.5)))
 
 
-def _at(avatar: Avatar, sound: str | Path, moment: int, downmix: bool) -> Picture:
-    """The picture of one frame. Only that one is drawn large: what comes before is needed for its motion alone."""
-    size = avatar.camera.resolution
-    frames = avatar.render(sound, downmix=downmix, progress=False)
-    if moment:
-        avatar.camera.resolution = (16, 16)
+def _at(avatar: Avatar, hearing: Hearing, moment: int) -> Picture:
+    """The picture of one frame."""
+    frames = avatar.render(hearing, progress=False, start=moment)
     try:
         for frame in frames:
-            if frame.index == moment - 1:
-                avatar.camera.resolution = size
-            if frame.index == moment:
-                return frame.rgb
+            return frame.rgb
     finally:
-        avatar.camera.resolution = size
         avatar.reset()
     raise ControlError(f"the speech has no frame {moment}")

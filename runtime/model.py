@@ -70,13 +70,11 @@ class Model:
         if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
             raise ControlError(f"threads={threads!r} is not a whole number from 0 (all cores) to {MAX_THREADS}")
         bundle = open_bundle(path)
-        manifest = bundle.manifest
-        # Opening the sessions takes longest and frees the GIL.
+        # Opening the sessions takes longest and frees the GIL; here, so that a warning about them names the caller.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            opened = pool.submit(open_backend, device, lambda backend: _prepare(backend, bundle, threads, appearance))
-            tensors = read_avatar(bundle.file("avatar.safetensors"), manifest)
-            scene = build_scene(tensors, manifest)
-            backend, graphs = opened.result()
+            built = pool.submit(_read_scene, bundle)
+            backend, graphs = open_backend(device, lambda backend: _prepare(backend, bundle, threads, appearance))
+            tensors, scene = built.result()
         return cls(bundle, backend, threads, scene, tensors, *graphs, appearance=appearance)
 
     @property
@@ -124,6 +122,11 @@ class Model:
         if self.appearance is not None and isinstance(drawing, Renderer):
             wearer = Wearer(self.appearance, drawing)
         return Painter(drawing, self.manifest, self.cues, (width, height), wearer)
+
+
+def _read_scene(bundle: Bundle) -> tuple[AvatarTensors, Scene]:
+    tensors = read_avatar(bundle.file("avatar.safetensors"), bundle.manifest)
+    return tensors, build_scene(tensors, bundle.manifest)
 
 
 def _prepare(backend: Backend, bundle: Bundle, threads: int, appearance: bool) -> tuple[Interface | None, Interface]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import onnx
 import pytest
 import tiny
 import torch
+from gpu_fake import Cudart, Onnx, machine
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
@@ -25,7 +27,7 @@ from emotag.export.appearance_graph import GRAPH_BOUND, OFFSET_BOUND
 from emotag.export.bundle import ExportOptions, audio_spec, build_manifest, motion_spec, write_bundle
 from emotag.export.command import summary
 from emotag.runtime import Avatar, BackendError, BundleError, ControlError, Emotion, Model
-from emotag.runtime.backends import CpuBackend, open_backend
+from emotag.runtime.backends import BackendWarning, CpuBackend, choice, open_backend
 from emotag.runtime.bench.overhead import StepOverhead
 from emotag.runtime.bench.probe import Probe
 from emotag.runtime.commands.inspect import describe, main
@@ -213,6 +215,27 @@ def test_a_gpu_is_refused_and_auto_says_why(bundle: Path) -> None:
     backend, _ = open_backend("cpu", lambda backend: _prepare(backend, opened, 1, True))
     assert isinstance(backend, CpuBackend)
     assert Model.load(bundle, "cpu", threads=1, appearance=False).appearance is None
+
+
+def test_auto_leaves_the_gpu_loudly(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOTAG_CACHE", str(tmp_path))
+    cudart = Cudart()
+    monkeypatch.setattr(choice, "MACHINE", machine(cudart, onnx=Onnx(cudart)))
+    with pytest.warns(BackendWarning, match="runs on the CPU; Fake GPU is not used.*emotional residual") as told:
+        model = Model.load(bundle, threads=1)
+    assert len(told) == 1 and told[0].filename == __file__
+    avatar = Avatar(model)
+    assert avatar.backend == "cpu" and "appearance=False" in avatar.backend.reason and avatar.appearance
+    felt, plain = (
+        frames_of(Avatar(bundle, device="cpu", threads=1, appearance=worn), "happy") for worn in (True, False)
+    )
+    assert np.array_equal(frames_of(avatar, "happy"), felt) and not np.array_equal(felt, plain)
+    for demanded in ("tensorrt", "cuda"):
+        with pytest.raises(BackendError, match="load it with appearance=False, or use device='cpu'"):
+            Avatar(bundle, device=demanded)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Avatar(bundle, appearance=False).backend == "tensorrt"
 
 
 def seal(folder: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:

@@ -26,13 +26,15 @@ struct Avx2Lanes {
   // inputs. The sums of all rows are more than there are registers; adding to memory costs less than loading the weights
   // or the inputs again would.
   template <int R>
-  static void tile(const Product& p, int panel, const uint8_t* bytes, int stride, const int32_t* zero, int32_t* out) {
-    const int8_t* w = p.weights + static_cast<size_t>(panel) * p.groups * kPanelGroup;
+  static void tile(const Product& p, int panel, const uint8_t* __restrict bytes, int stride, const int32_t* zero,
+                   int32_t* __restrict out) {
+    const int8_t* __restrict w = p.weights + static_cast<size_t>(panel) * p.groups * kPanelGroup;
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i total[2 * R];
+    __m256i* total = reinterpret_cast<__m256i*>(out);
     for (int i = 0; i < 2 * R; ++i) total[i] = _mm256_setzero_si256();
     for (int group = 0; group < p.groups; ++group, w += kPanelGroup, bytes += stride) {
       for (int i = 0; i < kPanelGroup; i += 64) _mm_prefetch(reinterpret_cast<const char*>(w) + 2048 + i, _MM_HINT_T0);
+      asm("" : "+r"(total));  // else GCC keeps copies of the sums on the stack and stores each of them twice
       __m256i v[8];
       for (int i = 0; i < 8; ++i) v[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(w) + i);
 #pragma GCC unroll 16
@@ -45,14 +47,14 @@ struct Avx2Lanes {
           low = _mm256_add_epi16(low, _mm256_maddubs_epi16(four, v[2 * j]));
           high = _mm256_add_epi16(high, _mm256_maddubs_epi16(four, v[2 * j + 1]));
         }
-        total[2 * r] = _mm256_add_epi32(total[2 * r], _mm256_madd_epi16(low, ones));
-        total[2 * r + 1] = _mm256_add_epi32(total[2 * r + 1], _mm256_madd_epi16(high, ones));
+        total[2 * r] = _mm256_add_epi32(_mm256_madd_epi16(low, ones), total[2 * r]);
+        total[2 * r + 1] = _mm256_add_epi32(_mm256_madd_epi16(high, ones), total[2 * r + 1]);
       }
     }
     const __m256i* sums = reinterpret_cast<const __m256i*>(p.sums + kLanes * panel);
     for (int i = 0; i < 2 * R; ++i) {
       const __m256i shift = _mm256_mullo_epi32(_mm256_set1_epi32(zero[i / 2]), _mm256_load_si256(sums + i % 2));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(out) + i, _mm256_sub_epi32(total[i], shift));
+      total[i] = _mm256_sub_epi32(total[i], shift);
     }
   }
 

@@ -20,6 +20,7 @@ EMOTAG_HD void multiply_tile(const float* a, size_t stride, int inputs, const fl
     for (int i = 0; i < kVectors; ++i) sum[r][i] = F(0.0f);
   for (int k = 0; k < inputs; ++k) {
     F b[kVectors];
+    __builtin_prefetch(panel + kLanes * k + 1024);  // panels lie one behind the other, as do those of the next head
     for (int i = 0; i < kVectors; ++i) b[i] = F::load(panel + kLanes * k + F::width * i);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {

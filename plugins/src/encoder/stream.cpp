@@ -52,8 +52,8 @@ Stream::Stream(const Weights& weights, const Kernels& kernels, int threads)
   values_size_ = static_cast<size_t>(s.context + tokens) * padded(width);
   scores_size_ = static_cast<size_t>(tokens) * columns;
   head_mixed_size_ = padded(tokens * (padded(width) + 1));
-  keys_.reset(keys_size_ * s.heads * s.layers);
-  values_.reset(values_size_ * s.heads * s.layers);
+  keys_ = arena_.take<float>(keys_size_ * s.heads * s.layers);
+  values_ = arena_.take<float>(values_size_ * s.heads * s.layers);
   scores_.reset(scores_size_ * s.heads);
   head_mixed_.reset(head_mixed_size_ * s.heads);
   reset();
@@ -64,7 +64,10 @@ void Stream::reset() {
   for (int i = 0; i < kConvolutions; ++i)
     if (i + 1 < kConvolutions && weights_.silence(i + 1) != nullptr)
       std::copy_n(weights_.silence(i + 1), sizes_.channels[i], convolved_[i].row(0));
-  for (Aligned<float>* state : {&window_.data, &keys_, &values_}) std::fill_n(state->data(), state->size(), 0.0f);
+  std::fill_n(window_.data.data(), window_.data.size(), 0.0f);
+  const size_t heads = static_cast<size_t>(sizes_.heads) * sizes_.layers;
+  std::fill_n(keys_, keys_size_ * heads, 0.0f);
+  std::fill_n(values_, values_size_ * heads, 0.0f);
   slot_ = kept_ = 0;
 }
 
@@ -74,8 +77,8 @@ void Stream::keep(int slot, int count) {
 }
 
 size_t Stream::bytes() const {
-  size_t floats = joined_.size() + scales_.size() + mask_.size() + scores_.size() + head_mixed_.size() + keys_.size() +
-                  values_.size() + window_.data.size() + 6 * x_.data.size() + inner_.data.size();
+  size_t floats = joined_.size() + scales_.size() + mask_.size() + scores_.size() + head_mixed_.size() +
+                  (keys_size_ + values_size_) * sizes_.heads * sizes_.layers + window_.data.size() + 6 * x_.data.size() + inner_.data.size();
   for (const Buffer& buffer : convolved_) floats += buffer.data.size();
   size_t bytes = bytes_.size();
   for (const GroupScratch& scratch : group_scratch_) {
@@ -196,7 +199,7 @@ Head Stream::head_of(int layer, int h, int answers) {
   const size_t index = static_cast<size_t>(layer) * sizes_.heads + h;
   const int width = sizes_.head_width();
   return {width, padded(width), sizes_.tokens(), answers, sizes_.context,
-          keys_.data() + index * keys_size_, values_.data() + index * values_size_, mask_.data(), slot_, kept_,
+          keys_ + index * keys_size_, values_ + index * values_size_, mask_.data(), slot_, kept_,
           q_.row(0) + h * width, k_.row(0) + h * width, v_.row(0) + h * width, mixed_.row(0) + h * width,
           q_.stride, mixed_.stride, scores_.data() + h * scores_size_, head_mixed_.data() + h * head_mixed_size_};
 }

@@ -77,7 +77,8 @@ class Stream {
   };
   std::vector<GroupScratch> group_scratch_;
   Aligned<float> mask_, scores_, head_mixed_;
-  Aligned<float> keys_, values_;
+  Arena arena_;
+  float *keys_, *values_;  // rings of every head of every layer, and behind them the step's own
   size_t keys_size_, values_size_, scores_size_, head_mixed_size_;  // of one head
   int slot_ = 0, kept_ = 0;
 };

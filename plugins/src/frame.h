@@ -12,7 +12,8 @@ namespace emotag {
 
 constexpr int kProjectChunk = 1024;  // Gaussians; a chunk writes its visible ones densely from its own start
 
-constexpr int kMarginColumns = 3;    // of the tables of tiles, see sort.cpp
+constexpr int kDepthBuckets = 4096;  // of a pass of the sort
+constexpr int kPairMargin = 4;       // pairs behind those of a part that may be overwritten
 constexpr int kListMargin = 64;      // records behind the end of the tile lists that may be looked at
 
 // World to camera, OpenCV axes.
@@ -56,21 +57,26 @@ struct Raster {
   int places;                      // Gaussians, padded to blocks
   View view;
 
+  size_t tiles() const { return static_cast<size_t>(view.tiles_x()) * view.tiles_y(); }
   int chunks() const { return (places + kProjectChunk - 1) / kProjectChunk; }
   Aligned<float> records;          // [places][16], see RecordField
   Aligned<uint32_t> rects;         // [places]: the bytes of a TileRect
   Aligned<uint32_t> depths;        // [places]: bits of z, which sort as z does
   Aligned<int32_t> visible;        // [chunks]
   Aligned<uint32_t> near, far;     // [chunks]: least and greatest depth
+  Aligned<int64_t> pair_count;     // [chunks]: of a Gaussian and a span
 
   Aligned<uint64_t> items, spare;  // [places]: sort keys over record numbers; rectangles over record numbers once sorted
   int sorted_count;
   Aligned<int32_t> cursors;        // see sort.cpp
+  Aligned<uint64_t> pairs;         // [pairs]: spans over record numbers, by depth
   Aligned<uint32_t> tile_begin;    // [tiles + 1]
   Aligned<int32_t> list;           // [pairs]: the records of each tile, nearest first
 
   // Makes room for a picture of view's size.
   void prepare_tiles(int parts);
+  // Makes room for `count` pairs of a Gaussian and a span, which `parts` write, and keeps nothing.
+  void make_room(size_t count, int parts);
   size_t bytes() const;
 };
 

@@ -15,7 +15,8 @@ struct Digits {
 };
 
 constexpr int kMaxDigitBits = 12;
-constexpr int64_t kMaxPairs = 0x3f000000;  // 4 GiB
+static_assert(kDepthBuckets == 1 << kMaxDigitBits);
+constexpr int64_t kMaxPairs = 300'000'000;  // 3.6 GB
 
 int begin_of(int part, int parts, int count) { return static_cast<int>(static_cast<int64_t>(count) * part / parts); }
 
@@ -80,57 +81,38 @@ void radix_pass(Raster& frame, Pool& pool, Digits digits, int parts) {
   std::swap(frame.items, frame.spare);
 }
 
-// Cells of a part's table of tiles. The margin, one row and three columns, takes the ends of rectangles at the border.
-struct TileTable {
-  int columns, rows;
-  size_t cells() const { return static_cast<size_t>(columns) * rows; }
-};
-
-// Number of a part's Gaussians on each tile, by a two-dimensional difference array.
-void count_tiles(const uint64_t* item, const uint64_t* end, const TileTable& table, int32_t* cells) {
-  std::fill(cells, cells + table.cells(), 0);
-  const int w = table.columns;
+// Pairs of a part's Gaussians and their spans.
+int64_t count_pairs(const uint64_t* item, const uint64_t* end) {
+  int64_t pairs = 0;
   for (; item < end; ++item) {
     const TileRect r = tiles_of(*item);
-    ++cells[r.y0 * w + r.x0];
-    --cells[r.y0 * w + r.x1 + 1];
-    --cells[(r.y1 + 1) * w + r.x0];
-    ++cells[(r.y1 + 1) * w + r.x1 + 1];
+    pairs += (r.x1 - r.x0 + 1) * (r.y1 - r.y0 + 1);
   }
-  for (int y = 0; y < table.rows; ++y) {
-    int32_t sum = 0;
-    for (int x = 0; x < w; ++x) {
-      sum += cells[y * w + x];
-      cells[y * w + x] = sum + (y > 0 ? cells[(y - 1) * w + x] : 0);
-    }
-  }
+  return pairs;
 }
 
-// Appends records to the lists of their spans. Most are up to two wide and two high: they write four times without a
-// branch, to a place of no meaning where a span is not touched.
-void write_lists(const uint64_t* item, const uint64_t* end, int columns, int32_t* cursors, int32_t nowhere,
-                 int32_t* list) {
+// Writes them one after another: spans over record numbers. Most Gaussians are on up to two by two spans: they write four
+// times without a branch, and what is not meant is overwritten by the next; there is room for that behind the last.
+void write_pairs(const uint64_t* item, const uint64_t* end, uint32_t columns, uint64_t* to) {
+  const uint64_t one = uint64_t{1} << 32, row = static_cast<uint64_t>(columns) << 32;
   for (; item < end; ++item) {
-    const int32_t record = static_cast<int32_t>(*item);
     const TileRect r = tiles_of(*item);
     const int right = r.x1 - r.x0, down = r.y1 - r.y0;
-    int32_t* row = cursors + r.y0 * columns + r.x0;
-    if ((right | down) > 1) {
-      for (int y = 0; y <= down; ++y, row += columns)
-        for (int x = 0; x <= right; ++x) list[row[x]++] = record;
+    uint64_t first = static_cast<uint64_t>(r.y0 * columns + r.x0) << 32 | static_cast<uint32_t>(*item);
+    if (right > 1) {
+      for (int y = 0; y <= down; ++y, first += row)
+        for (int x = 0; x <= right; ++x) *to++ = first + x * one;
       continue;
     }
-    int32_t* const below = row + columns;
-    const int32_t a = row[0], b = row[1], c = below[0], d = below[1];
-    const int corner = right & down;
-    list[a] = record;
-    list[right ? b : nowhere] = record;
-    list[down ? c : nowhere] = record;
-    list[corner ? d : nowhere] = record;
-    row[0] = a + 1;
-    row[1] = b + right;
-    below[0] = c + down;
-    below[1] = d + corner;
+    to[0] = first;
+    to[1] = first + one;
+    to[1 + right] = first + row;
+    to[2 + right] = first + row + one;
+    to += (1 + right) * (1 + std::min(down, 1));
+    for (int y = 2; y <= down; ++y, to += 1 + right) {
+      to[0] = first + y * row;
+      to[1] = first + y * row + one;
+    }
   }
 }
 
@@ -154,29 +136,42 @@ void sort_by_depth(Raster& frame, Pool& pool) {
 }
 
 void bin_to_tiles(Raster& frame, Pool& pool) {
-  const int parts = pool.threads(), tiles_x = frame.view.tiles_x(), tiles_y = frame.view.tiles_y();
-  const TileTable table = {tiles_x + kMarginColumns, tiles_y + 1};
+  const int parts = pool.threads();
+  const size_t tiles = frame.tiles();
   const auto items_of = [&](int part) { return frame.items.data() + begin_of(part, parts, frame.sorted_count); };
-  const auto cells_of = [&](int part) { return frame.cursors.data() + part * table.cells(); };
-  pool.run(parts, [&](int part) { count_tiles(items_of(part), items_of(part + 1), table, cells_of(part)); });
-  int64_t pairs = 0;
-  for (int y = 0; y < tiles_y; ++y)
-    for (int x = 0; x < tiles_x; ++x) {
-      frame.tile_begin[y * tiles_x + x] = static_cast<uint32_t>(pairs);
-      for (int p = 0; p < parts; ++p) {
-        int32_t& cell = cells_of(p)[y * table.columns + x];
-        const int32_t count = cell;
-        cell = static_cast<int32_t>(pairs);
-        pairs += count;
-      }
-    }
-  if (pairs > kMaxPairs) throw std::overflow_error("too many pairs of a Gaussian and a tile");
-  frame.tile_begin[tiles_x * tiles_y] = static_cast<uint32_t>(pairs);
-  if (pairs + parts + kListMargin > static_cast<int64_t>(frame.list.size()))
-    frame.list.reset(static_cast<size_t>(pairs + pairs / 4) + parts + kListMargin);
+  const auto cells_of = [&](int part) { return frame.cursors.data() + part * tiles; };
+  int64_t begin[constants::kMaxThreads + 1] = {};
+  for (int c = 0; c < frame.chunks(); ++c) begin[parts] += frame.pair_count[c];
+  if (begin[parts] > kMaxPairs) throw std::overflow_error("too many pairs of a Gaussian and a tile");
+  if (parts > 1) pool.run(parts - 1, [&](int part) { begin[part + 1] = count_pairs(items_of(part), items_of(part + 1)); });
+  for (int p = 1; p < parts; ++p) begin[p] += begin[p - 1];
+  frame.make_room(static_cast<size_t>(begin[parts]), parts);
+  const auto pairs_of = [&](int part) { return frame.pairs.data() + begin[part] + part * kPairMargin; };
   pool.run(parts, [&](int part) {
-    const int32_t nowhere = static_cast<int32_t>(pairs) + part;
-    write_lists(items_of(part), items_of(part + 1), table.columns, cells_of(part), nowhere, frame.list.data());
+    uint64_t* const pair = pairs_of(part);
+    write_pairs(items_of(part), items_of(part + 1), static_cast<uint32_t>(frame.view.tiles_x()), pair);
+    int32_t* const cells = cells_of(part);
+    std::fill(cells, cells + tiles, 0);
+    const int64_t count = begin[part + 1] - begin[part];
+    for (int64_t i = 0; i < count; ++i) ++cells[pair[i] >> 32];
+  });
+  int32_t sum = 0;
+  for (size_t t = 0; t < tiles; ++t) {
+    frame.tile_begin[t] = static_cast<uint32_t>(sum);
+    for (int p = 0; p < parts; ++p) {
+      int32_t& cell = cells_of(p)[t];
+      const int32_t count = cell;
+      cell = sum;
+      sum += count;
+    }
+  }
+  frame.tile_begin[tiles] = static_cast<uint32_t>(sum);
+  pool.run(parts, [&](int part) {
+    const uint64_t* const pair = pairs_of(part);
+    int32_t* const cursors = cells_of(part);
+    int32_t* const list = frame.list.data();
+    const int64_t count = begin[part + 1] - begin[part];
+    for (int64_t i = 0; i < count; ++i) list[cursors[pair[i] >> 32]++] = static_cast<int32_t>(pair[i]);
   });
 }
 

@@ -20,7 +20,7 @@ constexpr int kLoaded = kBatch64 * kGroup;
 struct alignas(64) Group {
   float a[kLoaded], b[kLoaded], c[kLoaded], qa[kLoaded], qb[kLoaded], qc[kLoaded];
   float colour[kLoaded][4];
-  Touched touched;
+  Ellipses ellipses;
   uint64_t hits[kBatch64][kBlocksInTile];
 };
 
@@ -62,11 +62,9 @@ static EMOTAG_INLINE void load_members(const Frame& frame, const int32_t* list, 
     F::store(group->qa + at, r[kQa]);
     F::store(group->qb + at, r[kQb]);
     F::store(group->qc + at, r[kQc]);
-    F top, bottom;
-    find_touched(r, x, y, done, &top, &bottom);
-    F::store_pair(group->touched.top + at - first, group->touched.bottom + at - first, top, bottom);
+    store_ellipses(r, x, y, at - first, &group->ellipses);
   }
-  collect_hits<F>(group->touched, last - first, group->hits[first / kGroup]);
+  collect_hits<F>(group->ellipses, last - first, done, group->hits[first / kGroup]);
 }
 
 // The levels of one Gaussian at the pixels of a block.

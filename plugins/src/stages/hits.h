@@ -35,22 +35,42 @@ static EMOTAG_INLINE F row_of_blocks(F left, F right, F from, F to) {
   return keep(last >= first, bits);
 }
 
-// The blocks that one vector of ellipses touches, given records relative to the span whose corner is (x, y). For each
-// strip of four rows the ellipse's x-interval is exact: its ends are at the ellipse's own extremes, or at the strip's edge
-// nearest to them. Blocks that are done count as not touched where their whole row is.
+// What decides which blocks an ellipse touches, relative to a corner of a span: its x-interval at height y above v is
+// u + skew·y ± √(level - bend·y²). From … to: the pixels of its tiles.
+enum EllipseField { kEllipseU, kEllipseV, kSkew, kBend, kSquare, kRightY, kFrom, kTo, kEllipseFields };
+
+// A group's ellipses, by field.
+struct alignas(64) Ellipses {
+  float field[kEllipseFields][kGroup];
+};
+
+// One vector of records, at `at` of a group; (x, y) is the span's corner.
 template <class F>
-static EMOTAG_INLINE void find_touched(const F* r, float x, float y, unsigned done, F* top, F* bottom) {
-  const F u = r[kU] - F(x), v = r[kV] - F(y), zero(0.0f), slack(0.02f), side(constants::kBlock - 1.0f);
+static EMOTAG_INLINE void store_ellipses(const F* r, float x, float y, int at, Ellipses* to) {
   const F tile(constants::kTile), first_tile = truncate(r[kTiles] * F(1.0f / 256.0f));
   const F last_tile = fnma(first_tile, F(256.0f), r[kTiles]);
-  const F from = max(fma(first_tile, tile, F(-x)), zero);
-  const F to = min(fma(last_tile, tile, F(constants::kTile - 1.0f - x)), F(constants::kSpan - 1.0f));
   const F inverse_a = rcp(r[kQa]);
   const F skew = r[kQb] * inverse_a * F(-0.5f);
-  const F level = -r[kRecordLevel] * inverse_a;
-  const F bend = fma(r[kQb] * F(0.5f), skew, r[kQc]) * inverse_a;
-  const F right_y = r[kQb] * rcp(r[kQc]) * F(-0.5f) * r[kHalfX];
-  const F u_right = u + slack, u_left = u - slack, tiny(1e-12f);
+  F::store(to->field[kEllipseU] + at, r[kU] - F(x));
+  F::store(to->field[kEllipseV] + at, r[kV] - F(y));
+  F::store(to->field[kSkew] + at, skew);
+  F::store(to->field[kBend] + at, fma(r[kQb] * F(0.5f), skew, r[kQc]) * inverse_a);
+  F::store(to->field[kSquare] + at, -r[kRecordLevel] * inverse_a);
+  F::store(to->field[kRightY] + at, r[kQb] * rcp(r[kQc]) * F(-0.5f) * r[kHalfX]);
+  F::store(to->field[kFrom] + at, max(fma(first_tile, tile, F(-x)), F(0.0f)));
+  F::store(to->field[kTo] + at, min(fma(last_tile, tile, F(constants::kTile - 1.0f - x)), F(constants::kSpan - 1.0f)));
+}
+
+// The blocks that one vector of ellipses touches. For each strip of four rows the ellipse's x-interval is exact: its ends
+// are at the ellipse's own extremes, or at the strip's edge nearest to them. Blocks that are done count as not touched
+// where their whole row is.
+template <class F>
+static EMOTAG_INLINE void find_touched(const Ellipses& ellipses, int at, unsigned done, F* top, F* bottom) {
+  const auto field = [&](EllipseField f) { return F::load(ellipses.field[f] + at); };
+  const F u = field(kEllipseU), v = field(kEllipseV), skew = field(kSkew), bend = field(kBend), level = field(kSquare);
+  const F right_y = field(kRightY), from = field(kFrom), to = field(kTo);
+  const F zero(0.0f), slack(0.02f), side(constants::kBlock - 1.0f), tiny(1e-12f);
+  const F u_right = u + slack, u_left = u - slack;
   *top = *bottom = zero;
 #pragma GCC unroll 4
   for (int row = 0; row < kBlockRows; ++row) {
@@ -82,9 +102,16 @@ struct Members {
   }
 };
 
-// hits[block]: bit i says whether member i, of `count`, touches the block.
+// hits[block]: bit i says whether member i, of `count`, touches the block. A loop of its own: a processor looks ahead about
+// as far as one vector's blocks take, and beside loading it would not see the next vector's.
 template <class F>
-static EMOTAG_INLINE void collect_hits(const Touched& touched, int count, uint64_t* hits) {
+static EMOTAG_INLINE void collect_hits(const Ellipses& ellipses, int count, unsigned done, uint64_t* hits) {
+  Touched touched;
+  for (int at = 0; at < count; at += F::width) {
+    F top, bottom;
+    find_touched(ellipses, at, done, &top, &bottom);
+    F::store_pair(touched.top + at, touched.bottom + at, top, bottom);
+  }
   F::gather_bits(touched.top, count, hits);
   F::gather_bits(touched.bottom, count, hits + kBlocksInTile / 2);
 }

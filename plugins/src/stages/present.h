@@ -90,13 +90,30 @@ static EMOTAG_INLINE void write_floats(const Frame& frame, const TileArea& area,
     }
 }
 
+// A span that nothing is on, over a background that is the same everywhere.
+template <class F>
+static EMOTAG_INLINE void write_empty(const Frame& frame, const TileArea& area, TilePixels* pixels) {
+  alignas(64) uint32_t packed[kBlockPixels];
+  clear_pixels<F>(pixels, 1);
+  pack_block<F>(frame, pixels->value[0], area.x, area.y, packed);
+  const size_t channels = frame.output.pixels == Pixels::kRgba8 ? 4 : 3;
+  uint8_t row[constants::kSpan * sizeof(uint32_t)];  // the fourth byte of a pixel may be overwritten next
+  for (int x = 0; x < constants::kSpan; ++x) memcpy(row + x * channels, packed, sizeof packed[0]);
+  uint8_t* to = frame.output.image + (static_cast<size_t>(area.y) * frame.view.width + area.x) * channels;
+  for (int y = 0; y < area.height; ++y) memcpy(to + y * frame.view.width * channels, row, area.width * channels);
+}
+
 // Draws span number `tile`.
 template <class F>
 void draw_tile(Frame& frame, int tile) {
   const TileArea area = area_of(frame.view, tile % frame.view.tiles_x(), tile / frame.view.tiles_x());
+  const Output& out = frame.output;
+  const bool even = out.background == Background::kNone || out.background == Background::kColour;
   TilePixels pixels;
+  if (frame.tile_begin[tile] == frame.tile_begin[tile + 1] && even && out.pixels != Pixels::kFloats)
+    return write_empty<F>(frame, area, &pixels);
   blend_tile<F>(frame, tile, static_cast<float>(area.x), static_cast<float>(area.y), &pixels);
-  if (frame.output.pixels == Pixels::kFloats) return write_floats(frame, area, pixels);
+  if (out.pixels == Pixels::kFloats) return write_floats(frame, area, pixels);
   alignas(64) uint32_t packed[kBlocksInTile][kBlockPixels];
   for (int s = 0; s < kBlocksInTile; ++s)
     pack_block<F>(frame, pixels.value[s], area.x + s % kBlockColumns * constants::kBlock,

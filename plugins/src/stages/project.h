@@ -46,10 +46,10 @@ struct Packer {
   Raster& raster;
   const int chunk;
   int place;
-  F near, far;
+  F near, far, pairs;
 
   EMOTAG_INLINE Packer(Raster& to, int number)
-      : raster(to), chunk(number), place(number * kProjectChunk), near(3e38f), far(0.0f) {}
+      : raster(to), chunk(number), place(number * kProjectChunk), near(3e38f), far(0.0f), pairs(0.0f) {}
 
   // Appends the `visible` ones of a vector: records, spans and depths. fields: as RecordField, but for kTiles.
   template <class Mask, class After>
@@ -60,9 +60,11 @@ struct Packer {
     simd::to_records(fields);
     alignas(64) int32_t first[F::width], last[F::width];  // two bytes each of a TileRect
     alignas(64) float depths[F::width];
-    const F half(static_cast<float>(constants::kTile) / constants::kSpan), byte(256.0f);
-    F::store_int(first, fma(s.tile_y0, byte, truncate(s.tile_x0 * half)));
-    F::store_int(last, fma(s.tile_y1, byte, truncate(s.tile_x1 * half)));
+    const F half(static_cast<float>(constants::kTile) / constants::kSpan), byte(256.0f), one(1.0f);
+    const F x0 = truncate(s.tile_x0 * half), x1 = truncate(s.tile_x1 * half);
+    F::store_int(first, fma(s.tile_y0, byte, x0));
+    F::store_int(last, fma(s.tile_y1, byte, x1));
+    pairs = pairs + keep(visible, (x1 - x0 + one) * (s.tile_y1 - s.tile_y0 + one));
     F::store(depths, depth);
     for (unsigned left = bits(visible); left != 0; left &= left - 1) {
       const int i = __builtin_ctz(left), to = place++;
@@ -76,9 +78,12 @@ struct Packer {
 
   // The depths of visible Gaussians are positive: their bits sort as they do.
   EMOTAG_INLINE void finish() const {
-    alignas(64) float least[F::width], most[F::width];
+    alignas(64) float least[F::width], most[F::width], counts[F::width];
     F::store(least, near);
     F::store(most, far);
+    F::store(counts, pairs);  // whole numbers below 2²⁴
+    raster.pair_count[chunk] = 0;
+    for (float count : counts) raster.pair_count[chunk] += static_cast<int64_t>(count);
     for (int i = 1; i < F::width; ++i) {
       least[0] = min(least[0], least[i]);
       most[0] = max(most[0], most[i]);

@@ -19,7 +19,7 @@ constexpr int kShapeFields = kRecordLevel + 1;
 template <int Channels>
 struct alignas(64) TraceGroup {
   float field[kShapeFields + Channels][kGroup];
-  Touched touched;
+  Ellipses ellipses;
   uint64_t hits[kBlocksInTile];
 };
 
@@ -34,11 +34,9 @@ static EMOTAG_INLINE void load_trace(const Trace& trace, const int32_t* list, in
     simd::load_records<F>(trace.records.data(), member.index, r);
     for (int f = 0; f < kShapeFields; ++f) F::store(group->field[f] + at, r[f]);
     for (int c = 0; c < Channels; ++c) F::store(group->field[kShapeFields + c] + at, r[channel_field(c)]);
-    F top, bottom;
-    find_touched(r, static_cast<float>(corner.x), static_cast<float>(corner.y), done, &top, &bottom);
-    F::store_pair(group->touched.top + at, group->touched.bottom + at, top, bottom);
+    store_ellipses(r, static_cast<float>(corner.x), static_cast<float>(corner.y), at, &group->ellipses);
   }
-  collect_hits<F>(group->touched, count, group->hits);
+  collect_hits<F>(group->ellipses, count, done, group->hits);
 }
 
 // One vector of a block's pixels.

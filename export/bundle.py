@@ -103,7 +103,7 @@ def _fill(
     for graph in graphs:
         progress(f"{graph.file} ({graph.precision})")
         if graph.native and checkpoint.encoder is not None:
-            write_encoder(checkpoint.encoder, folder / graph.file)
+            write_encoder(checkpoint.encoder, options.speech, folder / graph.file)
         else:
             write_graph(graph, folder / graph.file)
     audio, motion = audio_spec(checkpoint, options.audio), motion_spec(checkpoint)

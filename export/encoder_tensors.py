@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from ..runtime.manifest import EncoderSpec
 from ..training.checkpoint import Arrays
 from ..training.wav2vec2 import KERNELS, StreamingWav2Vec2
 from .audio_graph import AudioStep
+from .encoder_ranges import InputRange, input_ranges
 
 Float = NDArray[np.float32]
+Ranges = Mapping[str, InputRange]
 
-LEVELS = 127  # of the rows of every product; see `quantise_matrix`
+LEVELS = tuple(range(127, 256, 16))  # that rows may be rounded in
 _MOST_SUM = 32767
 _COARSER = 1.005  # by which a column's scale grows until its sums fit
 
@@ -30,24 +33,26 @@ def encoder_spec(encoder: StreamingWav2Vec2) -> EncoderSpec:
     return EncoderSpec(config.num_hidden_layers, config.num_attention_heads, bool(config.do_stable_layer_norm))
 
 
-def write_encoder(encoder: StreamingWav2Vec2, path: Path) -> None:
-    """Writes audio.safetensors."""
-    save_file(encoder_tensors(encoder), path)
+def write_encoder(encoder: StreamingWav2Vec2, speech: Float, path: Path) -> None:
+    """Writes audio.safetensors. speech: see `encoder_tensors`."""
+    save_file(encoder_tensors(encoder, speech), path)
 
 
-def encoder_tensors(encoder: StreamingWav2Vec2) -> Arrays:
-    """Content of audio.safetensors."""
+def encoder_tensors(encoder: StreamingWav2Vec2, speech: Float) -> Arrays:
+    """Content of audio.safetensors. speech: 16 kHz; how wide the inputs of a product are on it decides its levels."""
     model: Any = encoder.model
-    step = AudioStep(encoder)
-    tensors = _convolutions(step, model) | _norm("features", model.feature_projection.layer_norm)
-    tensors |= _product("projection", model.feature_projection.projection)
+    ranges = input_ranges(encoder, speech)
+    tensors = _convolutions(encoder, ranges) | _norm("features", model.feature_projection.layer_norm)
+    tensors |= _product("projection", model.feature_projection.projection, ranges)
     tensors |= _position(model.encoder.pos_conv_embed.conv, encoder) | _norm("encoder", model.encoder.layer_norm)
     for i, layer in enumerate(model.encoder.layers):
-        tensors |= _layer(f"layers.{i}", layer)
+        tensors |= _layer(f"layers.{i}", layer, ranges)
     return tensors
 
 
-def _convolutions(step: AudioStep, model: Any) -> Arrays:
+def _convolutions(encoder: StreamingWav2Vec2, ranges: Ranges) -> Arrays:
+    model: Any = encoder.model
+    step = AudioStep(encoder)
     layers = model.feature_extractor.conv_layers
     tensors: Arrays = {
         "convolutions.0.weight": _floats(step.first.weight.T),
@@ -55,7 +60,8 @@ def _convolutions(step: AudioStep, model: Any) -> Arrays:
     }
     for i, layer in enumerate(layers[1:], 1):
         weight = layer.conv.weight.detach().permute(0, 2, 1)  # [out, tap, in]
-        tensors |= _matrix(f"convolutions.{i}", weight, layer.conv.bias)
+        name = f"convolutions.{i}"
+        tensors |= _matrix(name, weight, layer.conv.bias, _levels(weight, ranges[name]))
     if model.config.feat_extract_norm == "layer":
         for i, layer in enumerate(layers):
             tensors |= _norm(f"convolutions.{i}", layer.layer_norm)
@@ -71,7 +77,7 @@ def _position(convolution: Any, encoder: StreamingWav2Vec2) -> Arrays:
     groups = int(convolution.groups)
     weight = convolution.weight.detach()[..., : EncoderSizes.taps_of(encoder.streaming.step_tokens)]
     rows = weight.reshape(groups, -1, *weight.shape[1:]).permute(0, 1, 3, 2)  # [group, out, tap, in]
-    stacked = [_matrix("", part.reshape(len(part), 1, -1), None) for part in rows]
+    stacked = [_matrix("", part.reshape(len(part), 1, -1), None, LEVELS[0]) for part in rows]
     return {
         "position.weight": np.stack([part[".weight"] for part in stacked]),
         "position.scale": np.stack([part[".scale"] for part in stacked]),
@@ -80,24 +86,27 @@ def _position(convolution: Any, encoder: StreamingWav2Vec2) -> Arrays:
     }
 
 
-def _layer(name: str, layer: Any) -> Arrays:
+def _layer(name: str, layer: Any, ranges: Ranges) -> Arrays:
     attention, fed = layer.attention, layer.feed_forward
     scale = float(attention.head_dim) ** -0.5
-    query = attention.q_proj
-    tensors = _matrix(f"{name}.query", query.weight.detach()[:, None] * scale, query.bias.detach() * scale)
+    asked = (attention.q_proj, attention.k_proj, attention.v_proj)  # they share their rows, and so the levels
+    levels = _levels(torch.cat([linear.weight.detach() for linear in asked])[:, None], ranges[f"{name}.query"])
+    tensors: Arrays = {}
+    for part, linear, factor in zip(("query", "key", "value"), asked, (scale, 1.0, 1.0), strict=True):
+        weight, bias = linear.weight.detach()[:, None] * factor, linear.bias.detach() * factor
+        tensors |= _matrix(f"{name}.{part}", weight, bias, levels)
     for part, linear in (
-        ("key", attention.k_proj),
-        ("value", attention.v_proj),
         ("out", attention.out_proj),
         ("up", fed.intermediate_dense),
         ("down", fed.output_dense),
     ):
-        tensors |= _product(f"{name}.{part}", linear)
+        tensors |= _product(f"{name}.{part}", linear, ranges)
     return tensors | _norm(name, layer.layer_norm) | _norm(f"{name}.final", layer.final_layer_norm)
 
 
-def _product(name: str, linear: Any) -> Arrays:
-    return _matrix(name, linear.weight.detach()[:, None], linear.bias)
+def _product(name: str, linear: Any, ranges: Ranges) -> Arrays:
+    weight = linear.weight.detach()[:, None]
+    return _matrix(name, weight, linear.bias, _levels(weight, ranges[name]))
 
 
 def _norm(name: str, norm: Any) -> Arrays:
@@ -108,15 +117,30 @@ def _norm(name: str, norm: Any) -> Arrays:
     }
 
 
-def _matrix(name: str, weight: Tensor, bias: Tensor | None) -> Arrays:
+def _levels(weight: Tensor, seen: InputRange) -> int:
+    """In how many levels to round the rows of a product with `weight` [outputs, taps, inputs].
+
+    Finer rows leave less room for weights, because what is added up in 16 bits is their product. With rounding errors
+    uniform and independent, an output's are (span/levels)²/12 · |weights|² + scale²/12 · |row|²: the least is taken.
+    """
+    array = _floats(weight)
+    norms, most, sums = (array**2).sum((1, 2)), np.abs(array).max((1, 2)), _sums(array).max(1)
+    errors = []
+    for levels in LEVELS:
+        scale = np.maximum(most / 127, sums * levels / _MOST_SUM)
+        errors.append(float((seen.span / levels**2 * norms + seen.power * scale**2).sum()))
+    return LEVELS[int(np.argmin(errors))]
+
+
+def _matrix(name: str, weight: Tensor, bias: Tensor | None, levels: int) -> Arrays:
     """[outputs, taps, inputs] in 8 bits."""
     outputs = len(weight)
-    quantised, scale = quantise_matrix(_floats(weight), LEVELS)
+    quantised, scale = quantise_matrix(_floats(weight), levels)
     return {
         f"{name}.weight": quantised.reshape(outputs, -1),
         f"{name}.scale": scale,
         f"{name}.bias": np.zeros(outputs, np.float32) if bias is None else _floats(bias),
-        f"{name}.levels": np.array([LEVELS], np.int32),
+        f"{name}.levels": np.array([levels], np.int32),
     }
 
 

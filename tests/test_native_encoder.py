@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 def made(streaming: StreamingConfig, pre_norm: bool = False) -> Made:
     encoder = tiny.encoder(streaming, pre_norm=pre_norm)
-    t = encoder_tensors(encoder)
+    t = encoder_tensors(encoder, tiny.speech(2.0))
     sizes = EncoderSizes(
         streaming.chunk, streaming.lookahead, streaming.context,
         channels=tuple(len(t[f"convolutions.{i}.weight"]) for i in range(7)),

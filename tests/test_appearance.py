@@ -163,3 +163,20 @@ def test_the_contact_sheet(head: HeadModel, baked: dict[str, Any], tmp_path: Pat
     assert sheet.shape == (3 * 48, 5 * 48, 3) and sheet.std() > 20
     save_png(sheet, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_squint_shows_no_dark_of_the_fold_behind_the_lower_lid(
+    renderer: Renderer, head: HeadModel, side: int
+) -> None:
+    expression = np.zeros(head.expression_count, np.float32)
+    for name in ("cheekSquint", "eyeSquint", "noseSneer"):
+        for end in ("Left", "Right"):
+            expression[head.expression_names.index(name + end)] = 0.8
+    view, (fx, fy, cx, cy) = demo_camera(SIZE, SIZE)
+    column, row = pixels(np.array([[side * 0.034, 0.018, 0.05]]), 0.0)[0]  # 12 mm below the eye
+    near = 4 * np.array([fx, fy, cx - column, cy - row])
+    camera = Camera(view, near[0], near[1], near[2] + SIZE / 2, near[3] + SIZE / 2, SIZE, SIZE)
+    drawn = renderer.draw(expression, np.zeros((5, 3), np.float32), np.zeros(3, np.float32), camera, background=None)
+    patch = drawn[SIZE // 2 - 12 : SIZE // 2 + 24, SIZE // 2 - 24 : SIZE // 2 + 24, :3].mean(axis=-1)
+    assert patch.min() > 0.8 * np.median(patch)

@@ -21,7 +21,7 @@ from .appearance_eyes import eyes, lashes
 from .appearance_hair import HairStyle, brow_shadow, brows, hair, scalp_share
 from .appearance_light import light, to_srgb
 from .appearance_sheet import contact_sheet, save_png
-from .appearance_skin import mouth, skin
+from .appearance_skin import mouth, relit_below_eyes, skin
 from .appearance_surface import Array, Splats, Surface, join
 from .head import HeadModel
 
@@ -56,7 +56,8 @@ def bake_appearance(
     # Lids are lit half closed: lit open, they would keep the shadow of their own fold when they close.
     lit = surface.carried(made, surface.posed("eyeBlinkLeft", "eyeBlinkRight", amount=0.6))
     solid = lit.take((lit.glow < 0.5) & (lit.opacity > 0.6))
-    return surface.bind(made, to_srgb(light(lit, solid.position, rng)))
+    colour = relit_below_eyes(surface, made, light(lit, solid.position, rng))
+    return surface.bind(made, to_srgb(colour))
 
 
 def _hair_tint(surface: Surface, made: Splats, style: HairStyle, seed: int) -> Array:

@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from .appearance_surface import Array, Points, Splats, Surface, noise, smoothstep, splats, unit
 
-__all__ = ["mouth", "skin"]
+__all__ = ["mouth", "relit_below_eyes", "skin"]
 
 _BASE = np.array([0.615, 0.352, 0.232])
 _BLUSH = np.array([0.62, 0.255, 0.19])
@@ -27,6 +27,8 @@ _TOOTH_EDGES = {
 """Arc length from the middle line to each tooth's far edge, metres."""
 _TEETH_SHIFT = {"upper_teeth": np.array([0.0, -0.0020, 0.0035]), "lower_teeth": np.array([0.0, -0.0012, 0.0005])}
 """MakeHuman's upper teeth sit too deep and high to be seen when this head talks; metres."""
+_FOLD_REACH, _FOLD_DEPTH = 0.026, 0.007
+"""How far the fold of the lower lid lies from the middle of the eye at most, and how far below it at least; metres."""
 _GUM_LINE = {"upper_teeth": -0.0272, "lower_teeth": -0.0448}
 
 
@@ -125,6 +127,24 @@ def skin(surface: Surface, rng: np.random.Generator, seed: int) -> list[Splats]:
             )
         )
     return [*parts, _under_skin(surface, rng, seed)]
+
+
+def relit_below_eyes(surface: Surface, made: Splats, colour: Array) -> Array:
+    """(N,3) `colour`, where skin below the eyes that no light reaches has the colour of the lit skin nearest to it.
+
+    It lies in the fold behind the lower lid, which bulges before it. A squint stretches the bulge, and between its
+    surfels the dark of the fold would show as specks.
+    """
+    eyes = (surface.head.joint_regressor.astype(np.float64) @ surface.vertices)[3:5]
+    offset = made.position[:, None] - eyes
+    below = (np.linalg.norm(offset, axis=2) < _FOLD_REACH) & (offset[..., 1] < -_FOLD_DEPTH)
+    chosen = np.flatnonzero(below.any(axis=1) & surface.region("skin", "eyelids")[made.face_index])
+    light = colour[chosen].mean(axis=1)
+    hidden = light < 0.5 * np.quantile(light, 0.75)  # about half of this skin is the fold
+    lit = chosen[~hidden]
+    out = colour.copy()
+    out[chosen[hidden]] = colour[lit[cKDTree(made.position[lit]).query(made.position[chosen[hidden]])[1]]]
+    return out
 
 
 def _flatten_ears(surface: Surface, points: Points) -> Array:

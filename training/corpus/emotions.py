@@ -36,7 +36,7 @@ LOOKS = {
         Prosody(rate=1.10, pitch=1.08, pitch_range=1.5, volume=1.4),
         {"AU04": 5.0, "AU07": 3.7},  # EMFACS: 4, 7 and 23; with 5, or with the corners drawn down, it looks sad
         {
-            **_both("noseSneer", 0.40),
+            **_both("noseSneer", 0.20),
             **_both("mouthLowerDown", 0.12),
             "mouthRollLower": 0.20,
             "mouthPucker": 0.15,

@@ -162,6 +162,30 @@ def test_huge_gaussians_overflow_no_list() -> None:
     assert np.abs(picture - truncated(wanted)).max() <= 2  # one flat colour: a level is missed everywhere or nowhere
 
 
+@pytest.mark.parametrize("scales", [(0.3, 0.1, 4.0), (4.0, 0.1, 0.3), (3.0, 0.3, 3.0)])
+@pytest.mark.parametrize("isa", ISAS)
+def test_gaussians_on_several_spans(isa: str, scales: tuple[float, float, float]) -> None:
+    """Tall, wide and large ones: each kind of rectangle is listed in another way; shares of threads change nothing."""
+    head = egg.head()
+    large = replace(egg.gaussians(head, 250, 0, 0), scales=np.tile(np.log(np.float32(scales)), (250, 1)))
+    scene, camera = plugins.Scene(head, large), egg.camera(150, 170)
+    controls = egg.controls(head)
+    pictures = [plugins.Renderer(scene, threads, isa).draw(*controls, camera) for threads in (1, 2, 5)]
+    assert (pictures[1] == pictures[0]).all() and (pictures[2] == pictures[0]).all()
+    wanted, _ = reference.render(scene, *controls, camera, background=(1, 1, 1))
+    assert reference.decibels(pictures[0], truncated(wanted), 255) > 50
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_history_changes_nothing(scene: plugins.Scene, audio: np.ndarray, isa: str) -> None:
+    """A renderer that has drawn other poses, cameras and sizes draws the same bytes as a fresh one."""
+    used = plugins.Renderer(scene, 1, isa)
+    for frame, (width, height) in enumerate(((200, 120), (64, 64), (200, 120), (130, 260))):
+        controls, camera = egg.controls(scene.head, 3 * frame), egg.camera(width, height, turn=1.5 * frame)
+        fresh = plugins.Renderer(scene, 1, isa).draw(*controls, camera, audio, None)
+        assert (used.draw(*controls, camera, audio, None) == fresh).all()
+
+
 def test_near_plane_and_jacobian_clamp() -> None:
     """A camera inside the cloud: Gaussians behind, too near, and far outside the view."""
     head = egg.head()

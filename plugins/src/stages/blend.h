@@ -47,12 +47,12 @@ template <class F>
 static EMOTAG_INLINE void load_members(const Frame& frame, const int32_t* list, int first, int last, float x, float y,
                                        unsigned done, Group* group) {
   for (int at = first; at < last; at += F::width) {
-    const Members<F> member(list + at, last - at);
-    prefetch_records(frame, list + at + F::width, F::width);
+    const int32_t* const member = list + at;  // those behind the last exist and count for nothing
+    prefetch_records(frame, member + F::width, F::width);
     F r[simd::kRecord];
-    simd::load_records<F, kRed>(frame.records.data(), member.index, r);
+    simd::load_records<F, kRed>(frame.records.data(), member, r);
     for (int i = 0; i < F::width; ++i)
-      memcpy(group->colour[at + i], frame.records.data() + static_cast<int64_t>(member.index[i]) * simd::kRecord + kRed,
+      memcpy(group->colour[at + i], frame.records.data() + static_cast<int64_t>(member[i]) * simd::kRecord + kRed,
              sizeof group->colour[0]);
     const F u = r[kU] - F(x + kMiddleX), v = r[kV] - F(y + kMiddleY);
     const F b = -fma(r[kQa] + r[kQa], u, r[kQb] * v), c = -fma(r[kQc] + r[kQc], v, r[kQb] * u);

@@ -66,14 +66,20 @@ struct Packer {
     F::store_int(last, fma(s.tile_y1, byte, x1));
     pairs = pairs + keep(visible, (x1 - x0 + one) * (s.tile_y1 - s.tile_y0 + one));
     F::store(depths, depth);
-    for (unsigned left = bits(visible); left != 0; left &= left - 1) {
-      const int i = __builtin_ctz(left), to = place++;
+    const auto put = [&](int i, int to) {
       float* record = raster.records.data() + static_cast<size_t>(to) * simd::kRecord;
       simd::store_record(record, fields, i);
       after(record, i);
       raster.rects[to] = static_cast<uint32_t>(first[i] | last[i] << 16);
       memcpy(raster.depths.data() + to, depths + i, sizeof depths[i]);
+    };
+    if (bits(visible) == (1u << F::width) - 1) {  // as nearly always
+#pragma GCC unroll 16
+      for (int i = 0; i < F::width; ++i) put(i, place + i);
+      place += F::width;
+      return;
     }
+    for (unsigned left = bits(visible); left != 0; left &= left - 1) put(__builtin_ctz(left), place++);
   }
 
   // The depths of visible Gaussians are positive: their bits sort as they do.

@@ -29,6 +29,7 @@ from emotag.runtime.backends.engine_build import EngineLibrary, build_engine, ch
 from emotag.runtime.backends.engine_files import engine_source, read_index
 from emotag.runtime.bundle import open_bundle
 from emotag.runtime.engine_cache import EngineCache, EngineKey, StaleEngine, cache_folder, pack_engine, unpack_engine
+from emotag.runtime.tensors import stored_shapes
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="pip install 'emotag[gpu]'")
 SHAPE = Shape(size=16, gaussians=20)
@@ -363,10 +364,14 @@ def test_full_tensorrt_builds_on_the_gpu_at_hand(bundle: Path, tmp_path: Path, m
 
 
 def test_a_bundle_says_what_its_engines_are(tmp_path: Path) -> None:
-    """From a checkpoint: manifest, report and index agree, and only the precision that is shipped is bound to."""
+    """From a checkpoint: manifest, report and index agree, and only the precision that is shipped is bound to.
+
+    The processor's encoder is in int8, tensors and no graph; engines are made from the checkpoint all the same.
+    """
     engines = EngineOptions("tensorrt-rtx", "fp16", ("sm_89",), tiny.speech(2.5, seed=1), "a voice, 2.5 s")
     folder = tmp_path / "a.emotag"
-    report = write_bundle_of(tiny.checkpoint(), folder, ExportOptions(tiny.speech(2.5), "tiny", engines=engines))
+    options = ExportOptions(tiny.speech(2.5), "tiny", audio="int8", engines=engines, refuse=False)
+    report = write_bundle_of(tiny.checkpoint(), folder, options)
     opened = open_bundle(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     told = {"library": "tensorrt-rtx", "precision": "fp16", "calibration": "a voice, 2.5 s"}
@@ -382,6 +387,9 @@ def test_a_bundle_says_what_its_engines_are(tmp_path: Path) -> None:
     assert bound and all(name.startswith("engine fp16") for name in bound)
     index = read_index(opened)
     assert index is not None and index.calibration == "a voice, 2.5 s"
+    assert engine_source(opened, "audio") == (folder / "engines/audio.onnx", "fp16")
+    assert "audio.onnx" not in manifest["files"] and "audio.safetensors" in manifest["files"]
+    assert any(name.startswith("state.audio.") for name in stored_shapes(folder / "avatar.safetensors"))
 
 
 def test_an_index_that_names_unlisted_files_is_refused(bundle: Path, tmp_path: Path) -> None:

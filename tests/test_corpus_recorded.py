@@ -211,6 +211,17 @@ def test_times_are_kept(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         phrases(ENGLISH, cache)
 
 
+def test_damaged_times_are_named(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = installed / "damaged"
+    cache.mkdir()
+    path = recorded_module.times_file(ENGLISH, cache)
+    for content in ("{", "[]", "{}", '{"timed": {"beep": [[[1]], []]}, "failed": []}'):
+        path.write_text(content)
+        monkeypatch.setattr(recorded_module, "_LOADED", {})
+        with pytest.raises(SpeechError, match=f"cannot read the times in {path} .*; delete it"):
+            phrases(ENGLISH, cache)
+
+
 def test_an_interrupted_alignment_goes_on(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten prompts at a time are kept; the second run aligns the others, and both together are as if there was one."""
     aligned: list[int] = []

@@ -9,13 +9,15 @@ import pytest
 from emotag.training.corpus.rnc import PackedError, unpack
 from tests.rnc_packer import Round, pack
 
+MOST = 1 << 20
+
 
 def test_literals_and_copies() -> None:
     rounds: list[Round] = [(b"abc", 3, 2), (b"", 5, 5), (b"x", 1, 9), (b"yz", 0, 0)]
     content = b"abc" + b"ab" + b"abcab" + b"x" + b"x" * 9 + b"yz"
-    assert unpack(pack(content, [rounds])) == content
-    assert unpack(pack(content + b"abc", [rounds, [(b"", 22, 3), (b"", 0, 0)]])) == content + b"abc"
-    assert unpack(pack(b"")) == b"" and unpack(pack(b"one") + b"what follows") == b"one"
+    assert unpack(pack(content, [rounds]), MOST) == content
+    assert unpack(pack(content + b"abc", [rounds, [(b"", 22, 3), (b"", 0, 0)]]), MOST) == content + b"abc"
+    assert unpack(pack(b""), 0) == b"" and unpack(pack(b"one") + b"what follows", 3) == b"one"
 
 
 def test_random_rounds() -> None:
@@ -32,7 +34,7 @@ def test_random_rounds() -> None:
                     made += made[-distance : len(made) - distance + 1]
                 rounds.append((literal, distance, length))
             blocks.append(rounds)
-        assert unpack(pack(made, blocks)) == made
+        assert unpack(pack(made, blocks), MOST) == made
 
 
 def test_damage_is_refused() -> None:
@@ -51,7 +53,16 @@ def test_damage_is_refused() -> None:
         (header((1 << 23).to_bytes(60, "little")), "no word of its Huffman code"),
     ):
         with pytest.raises(PackedError, match=told):
-            unpack(content)
+            unpack(content, MOST)
+
+
+def test_no_more_is_made_than_the_caller_expects() -> None:
+    """A megabyte of zeros in forty bytes."""
+    rounds: list[Round] = [(b"\0", 1, 16000), *[(b"", 1, 16000)] * 61, (b"", 0, 0)]
+    bomb = pack(bytes(1 + 62 * 16000), [rounds])
+    assert len(bomb) < 700 and len(unpack(bomb, MOST)) == 992001
+    with pytest.raises(PackedError, match="992001 bytes are announced, 992000 are the most"):
+        unpack(bomb, 992000)
 
 
 def test_no_damage_crashes() -> None:
@@ -62,7 +73,7 @@ def test_no_damage_crashes() -> None:
         for _ in range(rng.randint(1, 4)):
             damaged[rng.randrange(4, len(whole))] = rng.randrange(256)
         try:
-            assert len(unpack(bytes(damaged))) == int.from_bytes(damaged[4:8], "big")
+            assert len(unpack(bytes(damaged), MOST)) == int.from_bytes(damaged[4:8], "big")
         except PackedError:
             continue
 

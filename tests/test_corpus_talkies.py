@@ -133,6 +133,24 @@ def test_lines_that_cannot_be_decoded(folder: Path, monkeypatch: pytest.MonkeyPa
         talkies.line("drascula", "1")
 
 
+def test_lines_that_are_too_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a file nor what is packed in one decides how much memory is taken."""
+    write_bass(folder, {50007: pack(raw(np.tile(TONE, 3)))})
+    monkeypatch.setattr(talkies, "_LONGEST", 2.0)
+    with pytest.raises(SpeechError, match="line 50007 that cannot be unpacked .33075 bytes are announced, 22050 are"):
+        talkies.line("bass", "50007")
+    write_drascula(folder, {"1": raw(TONE)})
+    monkeypatch.setattr(talkies, "_LARGEST", 11024)
+    with pytest.raises(SpeechError, match="1.ALS holds a line 1 of 11025 bytes; install drascula anew"):
+        talkies.line("drascula", "1")
+
+
+def test_a_line_whose_rate_changes(folder: Path) -> None:
+    write_fotaq(folder, {"A.SB": mp3(TONE, bare=True) + mp3(TONE, 44100, bare=True)})
+    with pytest.raises(SpeechError, match="queen.1c has a line A that cannot be decoded"):
+        talkies.line("fotaq", "A")
+
+
 class Clerk:
     """In place of a listener: knows what is said by how long it takes."""
 
@@ -188,12 +206,14 @@ def raw(samples: npt.NDArray[np.int_]) -> bytes:
     return (samples + 128).astype(np.uint8).tobytes()
 
 
-def mp3(samples: npt.NDArray[np.int_]) -> bytes:
+def mp3(samples: npt.NDArray[np.int_], rate: int = RATE, bare: bool = False) -> bytes:
+    """bare: frames only, without the headers of a file."""
     file = io.BytesIO()
-    with av.open(file, "w", format="mp3") as container:
-        stream = container.add_stream("mp3", rate=RATE, layout="mono")
+    options = {"write_xing": "0", "id3v2_version": "0"} if bare else {}
+    with av.open(file, "w", format="mp3", options=options) as container:
+        stream = container.add_stream("mp3", rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray((samples * 256).astype(np.int16)[None], format="s16p", layout="mono")
-        frame.sample_rate = RATE
+        frame.sample_rate = rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
     return file.getvalue()

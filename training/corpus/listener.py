@@ -73,6 +73,9 @@ class Listener:
 
         Returns:
             `[T, 288]`; row i is centred at sample `CENTRE + HOP·i`, T = floor((N - SPAN) / HOP) + 1, or 0 if N < SPAN.
+
+        Raises:
+            SpeechError: samples have another shape.
         """
         if samples.ndim != 1:
             raise SpeechError(f"the listener hears one channel of samples [N], not {list(samples.shape)}")
@@ -90,7 +93,11 @@ class Listener:
 
     def text(self, samples: npt.NDArray[np.float32]) -> str:
         """What is said in sound (`[N]`, 16 kHz, -1…1), as written English with capitals and points; the likeliest token
-        is taken at each step."""
+        is taken at each step.
+
+        Raises:
+            SpeechError: samples have another shape, or the tokenizer lacks a token.
+        """
         heard = self.features(samples)
         if not len(heard):
             return ""

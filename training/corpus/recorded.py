@@ -1,6 +1,6 @@
 """Recorded people with phoneme times: telephone prompts and games' actors, from Debian's archive.
 
-The packages `asterisk-core-sounds-*` hold what is said on the telephone by a man and four women, 16 kHz, with its text;
+The packages `asterisk-core-sounds-*` hold telephone prompts of a man and three women, 16 kHz, with their texts;
 three adventure games hold hours of actors' lines, which a recogniser writes down (`recorded_sources`). Forced alignment
 (`forced`) says when; where that is not plausible, a phrase is left out (`recorded_phrases`). Aligning a speaker takes a
 minute, a game a quarter of an hour or more, once: the times are kept in the folder of the corpus.
@@ -44,7 +44,7 @@ def phrases(speaker: str, cache: Path | None = None) -> tuple[tuple[Phrase, ...]
 
     Raises:
         MissingProgramError: the recordings, pocketsphinx, espeak-ng or (for a game) moonshine-voice are not installed.
-        SpeechError: no such speaker, or a recording cannot be decoded.
+        SpeechError: no such speaker, or a recording or the times that were kept cannot be read.
     """
     with _LOCK:
         if (speaker, cache) not in _LOADED:
@@ -56,7 +56,11 @@ def phrases(speaker: str, cache: Path | None = None) -> tuple[tuple[Phrase, ...]
 
 
 def draw_phrase(speaker: str, rng: np.random.Generator, cache: Path | None = None) -> Phrase:
-    """A random phrase; every second of a speaker's is as likely as any other."""
+    """A random phrase; every second of a speaker's is as likely as any other.
+
+    Raises:
+        MissingProgramError, SpeechError: as `phrases`; SpeechError also where no phrase could be aligned.
+    """
     known, _ = phrases(speaker, cache)
     if not known:
         raise SpeechError(f"no phrase of {speaker!r} could be aligned")
@@ -65,7 +69,12 @@ def draw_phrase(speaker: str, rng: np.random.Generator, cache: Path | None = Non
 
 
 def recorded_speech(speaker: str, phrase: Phrase) -> Utterance:
-    """A phrase as it was recorded: its loudness, speed and pitch are the speaker's."""
+    """A phrase as it was recorded: its loudness, speed and pitch are the speaker's.
+
+    Raises:
+        MissingProgramError: the recordings are not installed.
+        SpeechError: no such speaker, or the recording cannot be decoded.
+    """
     whole = source_of(speaker).samples(phrase.prompt)
     samples = whole[phrase.first : phrase.last].astype(np.float32) / np.float32(32768)
     return Utterance(samples, list(phrase.segments))
@@ -118,12 +127,15 @@ def _timed_prompts(source: Source, cache: Path | None) -> tuple[dict[str, Timed]
 
 
 def _read(path: Path) -> tuple[dict[str, Timed], tuple[str, ...]]:
-    content = json.loads(path.read_text())
-    timed = {
-        name: Timed(tuple(Phone(*phone) for phone in phones), tuple(levels))
-        for name, (phones, levels) in content["timed"].items()
-    }
-    return timed, tuple(content["failed"])
+    try:
+        content = json.loads(path.read_text())
+        timed = {
+            name: Timed(tuple(Phone(*phone) for phone in phones), tuple(levels))
+            for name, (phones, levels) in content["timed"].items()
+        }
+        return timed, tuple(content["failed"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpeechError(f"cannot read the times in {path} ({error}); delete it, and they are found anew") from error
 
 
 def _write(path: Path, timed: dict[str, Timed], failed: Sequence[str]) -> None:

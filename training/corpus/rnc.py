@@ -21,17 +21,21 @@ class PackedError(ValueError):
     """What is packed is damaged; says how."""
 
 
-def unpack(content: bytes) -> bytes:
+def unpack(content: bytes, most: int) -> bytes:
     """The bytes that were packed.
 
+    most: bytes that are made of it; a few dozen packed ones can announce, and make, four gigabytes.
+
     Raises:
-        PackedError: this is not ProPack's, or is damaged.
+        PackedError: this is not ProPack's, is damaged, or would be larger than `most`.
     """
     if len(content) < _HEADER.size:
         raise PackedError("it is shorter than a header")
     magic, size, packed, checksum, _, _, blocks = _HEADER.unpack_from(content)
     if magic != _MAGIC:
         raise PackedError("it does not begin with RNC and method 1")
+    if size > most:
+        raise PackedError(f"{size} bytes are announced, {most} are the most that are believed")
     if packed > len(content) - _HEADER.size:
         raise PackedError(f"{packed} bytes are announced, {len(content) - _HEADER.size} are there")
     made = _Unpacker(content[_HEADER.size : _HEADER.size + packed], size).blocks(blocks)

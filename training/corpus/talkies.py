@@ -32,6 +32,7 @@ FOLDER_VARIABLE = "EMOTAG_TALKIES"
 
 _RATE = 11025  # Hz
 _LONGEST = 300.0  # no line lasts so long, s
+_LARGEST = 1 << 24  # nor has so many bytes in its file: MP3s have at most 40 KB a second
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ def line(game: str, name: str) -> npt.NDArray[np.int16]:
     span = _spans(game, tuple(files(game))).get(name)
     if span is None:
         raise SpeechError(f"{PACKAGES[game]} has no line {name!r}; `lines` names them all")
+    if span.size > _LARGEST:
+        raise _damaged(game, span.path, f"holds a line {name} of {span.size} bytes")
     content = _part(game, span.path, span.offset, span.size)
     if game == "bass":
         try:
-            content = unpack(content)
+            content = unpack(content, int(_LONGEST * _RATE))
         except PackedError as error:
             raise _damaged(game, span.path, f"has a line {name} that cannot be unpacked ({error})") from error
     samples = _mp3(game, content, name) if game == "fotaq" else _raw(content)
@@ -189,7 +192,7 @@ def _mp3(game: str, content: bytes, name: str) -> npt.NDArray[np.float32]:
                 room -= frame.samples * SAMPLE_RATE // frame.sample_rate
                 if room < 0:
                     raise _damaged(game, files(game)[0], f"holds a line {name} of more than {_LONGEST:.0f} s")
-    except (OSError, IndexError, av.error.FFmpegError) as error:
+    except (OSError, IndexError, ValueError, av.error.FFmpegError) as error:  # ValueError: its rate changes on the way
         raise _damaged(game, files(game)[0], f"has a line {name} that cannot be decoded ({error})") from error
     if not parts:
         raise _damaged(game, files(game)[0], f"has a line {name} without sound")

@@ -7,6 +7,7 @@ import gzip
 import re
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 from .errors import MissingProgramError, SpeechError
@@ -29,7 +30,7 @@ def transcripts(path: Path) -> dict[str, str]:
     """
     try:
         lines = gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise SpeechError(f"cannot read the transcripts {path}: {error}") from error
     texts = {}
     for line in lines:

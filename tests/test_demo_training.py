@@ -175,6 +175,14 @@ def test_learned_motion_survives_its_file(tmp_path: Path, clips: Clips) -> None:
     (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError):
         load_learned(tmp_path / "bad.pt")
+    content = torch.load(tmp_path / "learned.pt", weights_only=True)
+    content["encoder"]["model.encoder.layers.99999999.final_layer_norm.bias"] = torch.zeros(1)
+    torch.save(content, tmp_path / "bad.pt")
+    with pytest.raises(CheckpointError, match="tensors do not fit .missing: model.encoder.layers.4"):
+        load_learned(tmp_path / "bad.pt")
+    torch.save({"motion": {}}, tmp_path / "bad.pt")
+    with pytest.raises(CheckpointError, match="is not learned motion"):
+        load_learned(tmp_path / "bad.pt")
 
 
 def test_measures_know_a_perfect_and_a_dead_face(clips: Clips) -> None:

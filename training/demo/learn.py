@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...runtime.errors import CheckpointError
 from ..checkpoint import load_tensors, restore, write_atomically
 from ..corpus import FESTIVAL, HELD_OUT, RECORDED, Voice
 from ..corpus.listener import Listener
@@ -42,7 +43,7 @@ class Recipe:
     prompts: ClipRequest = ClipRequest(count=1000, seed=3, voices=RECORDED, emotional=0.0, stretched=0.8)
     """people who speak whole sentences, met after that"""
     talkies: ClipRequest = ClipRequest(count=2600, seed=4, voices=_TALKIES, emotional=0.0, stretched=0.8)
-    """more than a hundred actors, met at last"""
+    """actors of two games, met at last"""
     silent: int = 60
     encoder: EncoderSchedule = field(default_factory=EncoderSchedule)
     refine: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1500, rate=8e-4, warped=0.5, seed=1))
@@ -87,9 +88,12 @@ def load_learned(path: Path) -> Learned:
         CheckpointError: the file is not one.
     """
     content = load_tensors(path)
+    if not isinstance(content, dict) or not {"encoder", "config", "motion", "identity"} <= set(content):
+        raise CheckpointError(f"{path} is not learned motion: give a file of `emotag-train speech`")
     names = "\n".join(content["encoder"])
-    layers = 1 + max((int(n) for n in re.findall(r"encoder\.layers\.(\d+)\.", names)), default=0)
-    encoder = build_encoder(layers=layers)
+    # How many there are, not the highest number: that is anything a file likes.
+    layers = len(set(re.findall(r"encoder\.layers\.(\d+)\.", names)))
+    encoder = build_encoder(layers=max(layers, 1))
     restore(encoder, content["encoder"], "encoder", str(path))
     motion = GRMN(GRMNConfig.from_dict(content["config"]))
     restore(motion, content["motion"], "motion network", str(path))
@@ -102,20 +106,26 @@ def learn(
     """Train encoder and motion network on the corpus of `recipe`, cached in `cache`.
 
     What was learned so far is kept in the folder `work`, from which an interrupted run goes on.
+
+    Raises:
+        MissingProgramError: a clip must be made whose synthesizer or recordings are not installed, or there is no
+            recogniser; told before anything is learned.
+        SpeechError: one of these fails.
     """
     names = head.expression_names
+    Listener()  # needed hours from here
     clips = training_clips(names, recipe, cache, progress)
+    recorded, prompts, talkies = (
+        load_clips(request, names, cache, progress) for request in (recipe.recorded, recipe.prompts, recipe.talkies)
+    )
     snapshot = _snapshot(work, "encoder", recipe)
     encoder, _ = train_encoder(_lesson(clips, names), recipe.encoder, progress, snapshot=snapshot)
-    recorded = load_clips(recipe.recorded, names, cache, progress)
     joined = join(clips, recorded, recorded)
     snapshot = _snapshot(work, "refined", recipe)
     encoder, _ = train_encoder(_lesson(joined, names), recipe.refine, progress, encoder, snapshot)
-    prompts = load_clips(recipe.prompts, names, cache, progress)
     joined = join(clips, recorded, *[prompts] * _WEIGHT_OF_PROMPTS)
     snapshot = _snapshot(work, "people", recipe)
     encoder, _ = train_encoder(_lesson(joined, names), recipe.people, progress, encoder, snapshot)
-    talkies = load_clips(recipe.talkies, names, cache, progress)
     lesson = everybody(join(clips, recorded), join(prompts, talkies), names, progress)
     snapshot = _snapshot(work, "listened", recipe)
     deep = deepened(encoder, recipe.layers)

@@ -21,7 +21,7 @@ class Hearing:
     """A sound as the encoder of `model` hears it; give it to `Avatar.render` of avatars of that model.
 
     Frames are encoded as the first listener needs them, on that one's thread; each is 640 samples and its tokens, about
-    9 KB for the demo. All of them are kept, so that another take may begin at any time; with `listeners`, only until
+    5 KB for the demo. All of them are kept, so that another take may begin at any time; with `listeners`, only until
     that many have heard them, which suits a long sound that avatars speak side by side.
     """
 
@@ -36,9 +36,11 @@ class Hearing:
     ) -> None:
         """source, sample_rate, downmix: as of `Avatar.render`. listeners: how many takes there will be; None is any.
 
-        Raises AudioError, and BundleError for a bundle that takes no audio.
+        Raises AudioError, BundleError for a bundle that takes no audio, ControlError for listeners below 1.
         """
         model.require_audio()
+        if listeners is not None and (isinstance(listeners, bool) or not isinstance(listeners, int) or listeners < 1):
+            raise ControlError(f"listeners={listeners!r} is not a whole number from 1: pass one, or None for any")
         sound = Sound.open(source, sample_rate, downmix)
         self.model, self.frames = model, sound.frames
         self._items = model.speech(model.motion_network()).listen(sound)

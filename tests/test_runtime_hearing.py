@@ -98,6 +98,9 @@ def test_side_by_side_it_keeps_only_what_somebody_still_waits_for(model: Model, 
     assert rest[-1].last and list(behind) == rest
     with pytest.raises(ControlError, match="made for 2 listeners"):
         next(hearing.listen())
+    for bad in (0, -1, 2.0, True):
+        with pytest.raises(ControlError, match="whole number from 1"):
+            Hearing(model, speech, listeners=bad)  # type: ignore[arg-type]
 
 
 def test_a_sound_that_breaks_off_does_so_for_everyone(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

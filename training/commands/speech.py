@@ -1,4 +1,4 @@
-"""`emotag-train speech`: hear and move, learned from synthesised speech without pictures."""
+"""`emotag-train speech`: hear and move, learned from speech without pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..demo.assemble import HEAD
 from ..demo.learn import Recipe, evaluate, learn
 from ..head import HeadModel
 
-HELP = "Learn an audio encoder and a motion network from synthesised speech, without pictures: where pretrain starts."
+HELP = "Learn an audio encoder and a motion network from speech without pictures: where pretrain starts."
 _RECIPE = Recipe()
 
 

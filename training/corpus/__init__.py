@@ -1,4 +1,4 @@
-"""A speaking corpus made from nothing: synthesised speech with phoneme times, and the face that belongs to it."""
+"""A speaking corpus: synthesised and recorded speech with phoneme times, and the face that belongs to it."""
 
 from .augment import augment, noise, warp_voice
 from .cues import demo_cues

@@ -1,4 +1,4 @@
-"""The demo checkpoint: an encoder and a GRMN learned from synthesised speech, on Anny's head."""
+"""The demo checkpoint: an encoder and a GRMN learned from synthesised and recorded speech, on Anny's head."""
 
 from .assemble import assemble
 from .clips import ClipRequest, Clips, load_clips, make_clips, silent_clips

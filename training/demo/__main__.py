@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("-o", "--output", type=Path, help="train from nothing and write this checkpoint")
     what.add_argument("--evaluate", type=Path, metavar="CHECKPOINT", help="only print the numbers of a checkpoint")
-    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"), help="cache of synthesised speech")
+    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"), help="cache of the speech")
     parser.add_argument(
         "--learned", type=Path, metavar="FILE", help="learned motion: reused if it exists, else written"
     )

@@ -69,6 +69,7 @@ def test_it_learns_and_a_second_run_goes_on(tmp_path: Path, monkeypatch: pytest.
         people=replace(recipe.people, batch=1),
         listen=replace(recipe.listen, batch=1),
         motion=replace(recipe.motion, batch=1, hearings=1),
+        settle=replace(recipe.settle, steps=2, batch=1),
     )
     monkeypatch.setattr(speech, "_RECIPE", small)
     arguments = ["speech", "-o", str(tmp_path / "learned.pt"), "--corpus", str(tmp_path / "corpus"), *SMALL]

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from .audio import Samples
-from .errors import ControlError
+from .errors import AudioError, ControlError
 from .manifest import SAMPLE_RATE
 from .model import Model
 from .sound import Sound
@@ -81,6 +81,9 @@ class Hearing:
             item = next(self._items, None)
         except Exception as error:
             self._failed = error
+            raise
+        except BaseException:  # it ended the generator: what follows must not look like the end of the sound
+            self._failed = AudioError("the encoding of this sound was interrupted: make the hearing anew")
             raise
         if item is not None:
             self._kept.append((item, [0]))

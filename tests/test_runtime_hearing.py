@@ -117,6 +117,19 @@ def test_a_sound_that_breaks_off_does_so_for_everyone(model: Model, monkeypatch:
             next(heard)
 
 
+def test_what_was_interrupted_is_not_taken_for_the_end(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def blocks() -> Iterator[np.ndarray]:
+        yield np.zeros(640 * 5, np.float32)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("emotag.runtime.hearing.Sound.open", lambda *given: Sound(blocks(), 16000, None))
+    hearing = Hearing(model, "a.wav")
+    with pytest.raises(KeyboardInterrupt):
+        list(hearing.listen())
+    with pytest.raises(AudioError, match="interrupted: make the hearing anew"):
+        list(hearing.listen())
+
+
 def test_it_belongs_to_one_model(model: Model, speech: Path) -> None:
     other = Model.load(model.bundle.path, threads=1)
     with pytest.raises(ControlError, match="another model"):

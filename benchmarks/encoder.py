@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -63,15 +64,9 @@ def contenders(checkpoint: Checkpoint, speech: Float, threads: int, folder: Path
     bound: dict[str, Bound] = {"EmoTaG, int8": native}
     write_graph(Graph("audio", step, "fp32"), folder / "fp32.onnx")
     bound["ONNX Runtime, fp32"] = BoundGraph(Session(folder / "fp32.onnx", threads), states)
-    _write_int8(folder)
+    onnx.save(quantise(onnx.load(folder / "fp32.onnx")), folder / "int8.onnx")
     bound["ONNX Runtime, int8"] = BoundGraph(Session(folder / "int8.onnx", threads), states)
     return {name: Contender(StreamingEncoder(one, plain)) for name, one in bound.items()}
-
-
-def _write_int8(folder: Path) -> None:
-    import onnx
-
-    onnx.save(quantise(onnx.load(folder / "fp32.onnx")), folder / "int8.onnx")
 
 
 def measure(checkpoint: Checkpoint, speech: Float, threads: int) -> dict[str, Contender]:

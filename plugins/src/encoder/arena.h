@@ -1,4 +1,4 @@
-// Memory for weights that are read from end to end for every step: few large blocks, in large pages where there are any.
+// Memory that is read from end to end for every step: few large blocks, in large pages where there are any.
 #pragma once
 
 #include <algorithm>

@@ -45,8 +45,8 @@ Sizes make_sizes(const std::vector<int>& definition, const std::vector<int>& cha
   std::copy(channels.begin(), channels.end(), s.channels);
   s.hidden = network[0], s.heads = network[1], s.inner = network[2], s.layers = network[3], s.groups = network[4];
   s.pre_norm = pre_norm, s.conv_norm = conv_norm;
-  if (*std::min_element(network.begin(), network.end()) < 1 || *std::min_element(channels.begin(), channels.end()) < 1 ||
-      s.chunk < 1 || s.lookahead < 0 || s.context < s.chunk || s.hidden % s.heads != 0 || s.hidden % s.groups != 0)
+  const auto least = [](const std::vector<int>& sizes) { return *std::min_element(sizes.begin(), sizes.end()); };
+  if (least(network) < 1 || least(channels) < 1 || s.chunk < 1 || s.lookahead < 0 || s.context < s.chunk || s.hidden % s.heads != 0 || s.hidden % s.groups != 0)
     throw std::invalid_argument("sizes are not those of an encoder");
   return s;
 }
@@ -77,7 +77,8 @@ void define_weights(nb::module_& m) {
       .def("add",
            [](Weights& self, Bytes weights, int taps, int levels, Floats scale, Floats bias) {
              if (weights.ndim() != 2 || taps < 1) throw std::invalid_argument("weights are not a matrix");
-             const int outputs = static_cast<int>(weights.shape(0)), channels = static_cast<int>(weights.shape(1)) / taps;
+             const int outputs = static_cast<int>(weights.shape(0));
+             const int channels = static_cast<int>(weights.shape(1)) / taps;
              const ProductArrays arrays = {outputs, taps, channels, levels, weights.data(), exactly(scale, outputs),
                                            exactly(bias, outputs)};
              nb::gil_scoped_release unlocked;

@@ -22,9 +22,9 @@ struct Avx2Lanes {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
 
-  // R rows of one panel: out[r][16] = Σ (q - zero) · weight. Two registers of eight columns share each broadcast of four
-  // inputs. The sums of all rows are more than there are registers; adding to memory costs less than loading the weights
-  // or the inputs again would.
+  // R rows of one panel: out[r][16] = Σ (q - zero) · weight. Two registers of eight columns share each broadcast of
+  // four inputs. The sums of all rows are more than there are registers; adding to memory costs less than loading the
+  // weights or the inputs again would.
   template <int R>
   static void tile(const Product& p, int panel, const uint8_t* __restrict bytes, int stride, const int32_t* zero,
                    int32_t* __restrict out) {

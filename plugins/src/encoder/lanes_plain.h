@@ -50,7 +50,7 @@ struct PlainLanes {
         for (int r = 0; r < R; ++r)
           spread_pairs(bytes + static_cast<size_t>(stride) * (first + group) + kLanes * r, pairs + 8 * (R * group + r));
       for (int quarter = 0; quarter < 4; ++quarter)
-        add_quarter<R>(w + static_cast<size_t>(first) * kPanelGroup + kLanes * quarter, pairs, count, out + 4 * quarter);
+        add_quarter<R>(w + size_t{kPanelGroup} * first + kLanes * quarter, pairs, count, out + 4 * quarter);
     }
   }
 
@@ -80,7 +80,8 @@ struct PlainLanes {
         const __m128i second = _mm_castps_si128(_mm_shuffle_ps(low, high, 0xdd));  // inputs 2 and 3
         for (int r = 0; r < R; ++r) {
           const __m128i* pair = pairs + 8 * r + 2 * j;
-          total[r] = _mm_add_epi32(total[r], _mm_add_epi32(_mm_madd_epi16(first, pair[0]), _mm_madd_epi16(second, pair[1])));
+          const __m128i sum = _mm_add_epi32(_mm_madd_epi16(first, pair[0]), _mm_madd_epi16(second, pair[1]));
+          total[r] = _mm_add_epi32(total[r], sum);
         }
       }
     for (int r = 0; r < R; ++r) _mm_store_si128(reinterpret_cast<__m128i*>(out + kLanes * r), total[r]);

@@ -203,8 +203,10 @@ EMOTAG_HD void append_tokens(const Head& head) {
     const float* value = head.new_values + t * head.row_stride;
     float* to = key_at(head, head.length + t);
     for (int i = 0; i < head.width; ++i) to[kLanes * i] = key[i];
-    for (int i = 0; i < head.width; i += kLanes)
-      memcpy(value_at(head, head.length + t, i), value + i, ((head.width - i < kLanes ? head.width - i : kLanes)) * sizeof(float));
+    for (int i = 0; i < head.width; i += kLanes) {
+      const int count = head.width - i < kLanes ? head.width - i : kLanes;
+      memcpy(value_at(head, head.length + t, i), value + i, count * sizeof(float));
+    }
   }
 }
 

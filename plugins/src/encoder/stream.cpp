@@ -78,7 +78,8 @@ void Stream::keep(int slot, int count) {
 
 size_t Stream::bytes() const {
   size_t floats = joined_.size() + scales_.size() + mask_.size() + scores_.size() + head_mixed_.size() +
-                  (keys_size_ + values_size_) * sizes_.heads * sizes_.layers + window_.data.size() + 6 * x_.data.size() + inner_.data.size();
+                  (keys_size_ + values_size_) * sizes_.heads * sizes_.layers + window_.data.size() +
+                  6 * x_.data.size() + inner_.data.size();
   for (const Buffer& buffer : convolved_) floats += buffer.data.size();
   size_t bytes = bytes_.size();
   for (const GroupScratch& scratch : group_scratch_) {
@@ -115,7 +116,8 @@ void Stream::convolve(const float* samples) {
   std::memmove(joined_.data(), joined_.data() + 320 * s.chunk, kTail * sizeof(float));
   for (int i = 1; i < kConvolutions; ++i) convolution(i);
   Buffer& features = convolved_[kConvolutions - 1];
-  for (int t = 0; t < s.chunk; ++t) kernels_.norm(weights_.features_norm(), features.row(1 + t), features.row(1 + t), false);
+  for (int t = 1; t <= s.chunk; ++t)
+    kernels_.norm(weights_.features_norm(), features.row(t), features.row(t), false);
   quantise(features.row(1), features.stride, s.chunk, weights_.projection());
   std::memmove(window_.row(0), window_.row(s.chunk), (kReach + s.lookahead) * window_.stride * sizeof(float));
   Job projected = job(weights_.projection(), s.chunk, window_);
@@ -232,8 +234,8 @@ void Stream::run(std::initializer_list<Job> jobs) {
   for (const Job& job : jobs) chunks += chunks_of(job.product->panels, each(job));
   spread(chunks, [&](int chunk) {
     for (const Job& job : jobs) {
-      const int panels = each(job), count = chunks_of(job.product->panels, panels);
-      if (chunk < count) return kernels_.panels(job, chunk * panels, std::min((chunk + 1) * panels, job.product->panels));
+      const int all = job.product->panels, panels = each(job), count = chunks_of(all, panels);
+      if (chunk < count) return kernels_.panels(job, chunk * panels, std::min((chunk + 1) * panels, all));
       chunk -= count;
     }
   });

@@ -201,7 +201,7 @@ def broken_in_the_second_second(avatar: Avatar, samples: Array) -> Iterator[obje
     from emotag.runtime.sound import Sound
 
     blocks = (samples[start : start + 16000] for start in range(0, len(samples), 16000))
-    return avatar._render(Sound(blocks, 16000, None))
+    return avatar._render(avatar._speech.listen(Sound(blocks, 16000, None)), 0)
 
 
 def test_what_cannot_go_on_beside_a_render_is_refused_and_the_render_goes_on(model: Model) -> None:
@@ -275,7 +275,7 @@ def test_an_hour_of_sound_is_never_held(model: Model) -> None:
     from emotag.runtime.sound import Sound
 
     avatar = Avatar(model)
-    frames = avatar._render(Sound(blocks(), 16000, None))
+    frames = avatar._render(avatar._speech.listen(Sound(blocks(), 16000, None)), 0)
     for count, _ in zip(range(20), frames, strict=False):
         assert produced <= count + DELAY + 5
     frames.close()  # type: ignore[attr-defined]

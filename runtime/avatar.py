@@ -246,6 +246,7 @@ class Avatar(Controls):
                     if self._index < first:
                         self._move(self._scene())
                         self._index += 1
+                        start = perf_counter()
                         continue
                     frame = self._due(start, item.seconds, last=item.last)
                 yield frame

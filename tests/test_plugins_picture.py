@@ -176,6 +176,19 @@ def test_gaussians_on_several_spans(isa: str, scales: tuple[float, float, float]
     assert reference.decibels(pictures[0], truncated(wanted), 255) > 50
 
 
+def test_many_gaussians_on_the_largest_picture() -> None:
+    """A span's and a record's number need more than 32 bits here; invisible Gaussians make the difference."""
+    head = egg.head(8, 8, 1)
+    many = egg.gaussians(head, 66_000, 0, 0, size=0.02)
+    seen = np.arange(66_000) < 65_000
+    arrays = {name: getattr(many, name) for name in ("face_index", "means", "quats", "scales", "sh")}
+    faint = replace(many, opacities=np.where(seen, many.opacities, -20.0))
+    fewer = replace(many, opacities=many.opacities[seen], **{name: array[seen] for name, array in arrays.items()})
+    camera, controls = egg.camera(4096, 4096), egg.controls(head)
+    first, second = (plugins.Renderer(plugins.Scene(head, g), 2).draw(*controls, camera) for g in (faint, fewer))
+    assert np.array_equal(first, second) and (first < 255).mean() > 0.01
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_history_changes_nothing(scene: plugins.Scene, audio: np.ndarray, isa: str) -> None:
     """A renderer that has drawn other poses, cameras and sizes draws the same bytes as a fresh one."""

@@ -13,7 +13,6 @@ namespace emotag {
 constexpr int kProjectChunk = 1024;  // Gaussians; a chunk writes its visible ones densely from its own start
 
 constexpr int kDepthBuckets = 4096;  // of a pass of the sort
-constexpr int kPairMargin = 4;       // pairs behind those of a part that may be overwritten
 constexpr int kListMargin = 64;      // records behind the end of the tile lists that may be looked at
 
 // World to camera, OpenCV axes.
@@ -69,14 +68,14 @@ struct Raster {
   Aligned<uint64_t> items, spare;  // [places]: sort keys over record numbers; rectangles over record numbers once sorted
   int sorted_count;
   Aligned<int32_t> cursors;        // see sort.cpp
-  Aligned<uint64_t> pairs;         // [pairs]: spans over record numbers, by depth
+  Aligned<uint32_t> pairs;         // [parts][pair_room]: spans over record numbers, by depth, in one word or in two
   Aligned<uint32_t> tile_begin;    // [tiles + 1]
   Aligned<int32_t> list;           // [pairs]: the records of each tile, nearest first
 
   // Makes room for a picture of view's size.
   void prepare_tiles(int parts);
-  // Makes room for `count` pairs of a Gaussian and a span, which `parts` write, and keeps nothing.
-  void make_room(size_t count, int parts);
+  // Of one of the parts that share the listing: up to eight spans a Gaussian, and those of one more.
+  size_t pair_room(int parts) const { return 8 * (static_cast<size_t>(places) / parts + 1) + tiles() + 16; }
   size_t bytes() const;
 };
 

@@ -16,7 +16,8 @@ struct Digits {
 
 constexpr int kMaxDigitBits = 12;
 static_assert(kDepthBuckets == 1 << kMaxDigitBits);
-constexpr int64_t kMaxPairs = 300'000'000;  // 3.6 GB
+constexpr int64_t kMaxPairs = 0x3f000000;  // 4 GiB
+constexpr int kPairMargin = 4;              // pairs behind those of a part that may be overwritten
 
 int begin_of(int part, int parts, int count) { return static_cast<int>(static_cast<int64_t>(count) * part / parts); }
 
@@ -81,39 +82,109 @@ void radix_pass(Raster& frame, Pool& pool, Digits digits, int parts) {
   std::swap(frame.items, frame.spare);
 }
 
-// Pairs of a part's Gaussians and their spans.
-int64_t count_pairs(const uint64_t* item, const uint64_t* end) {
-  int64_t pairs = 0;
-  for (; item < end; ++item) {
-    const TileRect r = tiles_of(*item);
-    pairs += (r.x1 - r.x0 + 1) * (r.y1 - r.y0 + 1);
+// A part's pairs, a span over a record's number, in as few bits as both need: half the memory where that is 32.
+template <class Word>
+struct Pairs {
+  Word* data;
+  size_t room, most;  // words, and the most that one Gaussian can need
+  int span_shift;
+
+  // Writes those of items from `item` on one after another, while there is room; returns the first item that is not
+  // written, and their number. Most Gaussians are on up to two by two spans: they write four times without a branch, and
+  // what is not meant is overwritten by the next.
+  const uint64_t* write(const uint64_t* item, const uint64_t* end, int columns, size_t* count) const {
+    const Word one = Word{1} << span_shift, row = static_cast<Word>(columns) << span_shift;
+    const Word* const last = data + (room - most - kPairMargin);
+    Word* to = data;
+    for (; item < end && to <= last; ++item) {
+      const TileRect r = tiles_of(*item);
+      const int right = r.x1 - r.x0, down = r.y1 - r.y0;
+      Word first = static_cast<Word>(r.y0 * columns + r.x0) << span_shift | static_cast<uint32_t>(*item);
+      if (right > 1) {
+        for (int y = 0; y <= down; ++y, first += row)
+          for (int x = 0; x <= right; ++x) *to++ = first + static_cast<Word>(x) * one;
+        continue;
+      }
+      to[0] = first;
+      to[1] = first + one;
+      to[1 + right] = first + row;
+      to[2 + right] = first + row + one;
+      to += (1 + right) * (1 + std::min(down, 1));
+      for (int y = 2; y <= down; ++y, to += 1 + right) {
+        to[0] = first + static_cast<Word>(y) * row;
+        to[1] = first + static_cast<Word>(y) * row + one;
+      }
+    }
+    *count = static_cast<size_t>(to - data);
+    return item;
   }
-  return pairs;
+  void count(size_t pairs, int32_t* cells) const {
+    for (size_t i = 0; i < pairs; ++i) ++cells[data[i] >> span_shift];
+  }
+  void deal(size_t pairs, int32_t* cursors, int32_t* list) const {
+    const Word mask = (Word{1} << span_shift) - 1;
+    for (size_t i = 0; i < pairs; ++i) list[cursors[data[i] >> span_shift]++] = static_cast<int32_t>(data[i] & mask);
+  }
+};
+
+int bits_of(size_t count) {
+  int bits = 1;
+  while (count >> bits != 0) ++bits;
+  return bits;
 }
 
-// Writes them one after another: spans over record numbers. Most Gaussians are on up to two by two spans: they write four
-// times without a branch, and what is not meant is overwritten by the next; there is room for that behind the last.
-void write_pairs(const uint64_t* item, const uint64_t* end, uint32_t columns, uint64_t* to) {
-  const uint64_t one = uint64_t{1} << 32, row = static_cast<uint64_t>(columns) << 32;
-  for (; item < end; ++item) {
-    const TileRect r = tiles_of(*item);
-    const int right = r.x1 - r.x0, down = r.y1 - r.y0;
-    uint64_t first = static_cast<uint64_t>(r.y0 * columns + r.x0) << 32 | static_cast<uint32_t>(*item);
-    if (right > 1) {
-      for (int y = 0; y <= down; ++y, first += row)
-        for (int x = 0; x <= right; ++x) *to++ = first + x * one;
-      continue;
-    }
-    to[0] = first;
-    to[1] = first + one;
-    to[1 + right] = first + row;
-    to[2 + right] = first + row + one;
-    to += (1 + right) * (1 + std::min(down, 1));
-    for (int y = 2; y <= down; ++y, to += 1 + right) {
-      to[0] = first + y * row;
-      to[1] = first + y * row + one;
+// Where lists begin, and the parts' shares in them.
+void place_lists(Raster& frame, int parts) {
+  const size_t tiles = frame.tiles();
+  int32_t pairs = 0;
+  for (size_t t = 0; t < tiles; ++t) {
+    frame.tile_begin[t] = static_cast<uint32_t>(pairs);
+    for (int p = 0; p < parts; ++p) {
+      int32_t& cell = frame.cursors[p * tiles + t];
+      const int32_t count = cell;
+      cell = pairs;
+      pairs += count;
     }
   }
+  frame.tile_begin[tiles] = static_cast<uint32_t>(pairs);
+}
+
+// Pairs that do not fit their room at once, which is rare, are written twice: to be counted, and to be dealt out.
+template <class Word>
+void fill_lists(Raster& frame, Pool& pool, int span_shift) {
+  const int parts = pool.threads(), columns = frame.view.tiles_x();
+  const size_t room = frame.pair_room(parts);
+  const auto items_of = [&](int part) { return frame.items.data() + begin_of(part, parts, frame.sorted_count); };
+  const auto cells_of = [&](int part) { return frame.cursors.data() + part * frame.tiles(); };
+  const auto pairs_of = [&](int part) {
+    return Pairs<Word>{reinterpret_cast<Word*>(frame.pairs.data()) + part * room, room, frame.tiles(), span_shift};
+  };
+  size_t written[constants::kMaxThreads];  // all of a part's pairs, or 0
+  pool.run(parts, [&](int part) {
+    const Pairs<Word> pairs = pairs_of(part);
+    const uint64_t *item = items_of(part), *const end = items_of(part + 1);
+    std::fill(cells_of(part), cells_of(part) + frame.tiles(), 0);
+    item = pairs.write(item, end, columns, &written[part]);
+    pairs.count(written[part], cells_of(part));
+    while (item < end) {
+      size_t more;
+      item = pairs.write(item, end, columns, &more);
+      pairs.count(more, cells_of(part));
+      written[part] = 0;
+    }
+  });
+  place_lists(frame, parts);
+  pool.run(parts, [&](int part) {
+    const Pairs<Word> pairs = pairs_of(part);
+    int32_t* const list = frame.list.data();
+    if (written[part] != 0) return pairs.deal(written[part], cells_of(part), list);
+    const uint64_t *item = items_of(part), *const end = items_of(part + 1);
+    while (item < end) {
+      size_t count;
+      item = pairs.write(item, end, columns, &count);
+      pairs.deal(count, cells_of(part), list);
+    }
+  });
 }
 
 }  // namespace
@@ -136,43 +207,19 @@ void sort_by_depth(Raster& frame, Pool& pool) {
 }
 
 void bin_to_tiles(Raster& frame, Pool& pool) {
-  const int parts = pool.threads();
-  const size_t tiles = frame.tiles();
-  const auto items_of = [&](int part) { return frame.items.data() + begin_of(part, parts, frame.sorted_count); };
-  const auto cells_of = [&](int part) { return frame.cursors.data() + part * tiles; };
-  int64_t begin[constants::kMaxThreads + 1] = {};
-  for (int c = 0; c < frame.chunks(); ++c) begin[parts] += frame.pair_count[c];
-  if (begin[parts] > kMaxPairs) throw std::overflow_error("too many pairs of a Gaussian and a tile");
-  if (parts > 1) pool.run(parts - 1, [&](int part) { begin[part + 1] = count_pairs(items_of(part), items_of(part + 1)); });
-  for (int p = 1; p < parts; ++p) begin[p] += begin[p - 1];
-  frame.make_room(static_cast<size_t>(begin[parts]), parts);
-  const auto pairs_of = [&](int part) { return frame.pairs.data() + begin[part] + part * kPairMargin; };
-  pool.run(parts, [&](int part) {
-    uint64_t* const pair = pairs_of(part);
-    write_pairs(items_of(part), items_of(part + 1), static_cast<uint32_t>(frame.view.tiles_x()), pair);
-    int32_t* const cells = cells_of(part);
-    std::fill(cells, cells + tiles, 0);
-    const int64_t count = begin[part + 1] - begin[part];
-    for (int64_t i = 0; i < count; ++i) ++cells[pair[i] >> 32];
-  });
-  int32_t sum = 0;
-  for (size_t t = 0; t < tiles; ++t) {
-    frame.tile_begin[t] = static_cast<uint32_t>(sum);
-    for (int p = 0; p < parts; ++p) {
-      int32_t& cell = cells_of(p)[t];
-      const int32_t count = cell;
-      cell = sum;
-      sum += count;
-    }
+  int64_t pairs = 0;
+  for (int c = 0; c < frame.chunks(); ++c) pairs += frame.pair_count[c];
+  if (pairs > kMaxPairs) throw std::overflow_error("too many pairs of a Gaussian and a tile");
+  const size_t room = static_cast<size_t>(pairs) + kListMargin;
+  if (room > frame.list.size()) frame.list.reset(room + room / 4);
+  const int record_bits = bits_of(static_cast<size_t>(frame.places));
+  const bool narrow = record_bits + bits_of(frame.tiles()) <= 32;
+  frame.pairs.reserve(frame.pair_room(pool.threads()) * pool.threads() * (narrow ? 1 : 2));
+  if (narrow) {
+    fill_lists<uint32_t>(frame, pool, record_bits);
+  } else {
+    fill_lists<uint64_t>(frame, pool, 32);
   }
-  frame.tile_begin[tiles] = static_cast<uint32_t>(sum);
-  pool.run(parts, [&](int part) {
-    const uint64_t* const pair = pairs_of(part);
-    int32_t* const cursors = cells_of(part);
-    int32_t* const list = frame.list.data();
-    const int64_t count = begin[part + 1] - begin[part];
-    for (int64_t i = 0; i < count; ++i) list[cursors[pair[i] >> 32]++] = static_cast<int32_t>(pair[i]);
-  });
 }
 
 }  // namespace emotag

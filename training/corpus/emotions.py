@@ -34,15 +34,14 @@ LOOKS = {
     "neutral": Emotion(Prosody(), {}, {}, 1.0, {"neutral": 1.0}),
     "angry": Emotion(
         Prosody(rate=1.10, pitch=1.08, pitch_range=1.5, volume=1.4),
-        {"AU04": 5.0, "AU07": 3.7},  # EMFACS: 4, 7 and 23; with 5, or with the corners drawn down, it looks sad
+        {"AU04": 5.0, "AU07": 4.8},  # EMFACS: 4, 7 and 22; with 5, or with the corners drawn down, it looks sad
         {
-            **_both("noseSneer", 0.20),
-            **_both("mouthLowerDown", 0.12),
-            "mouthRollLower": 0.20,
+            **_both("noseSneer", 0.30),
+            **_both("mouthUpperUp", 0.08),
+            **_both("mouthLowerDown", 0.03),
+            "mouthFunnel": 0.23,
             "mouthPucker": 0.15,
-            "mouthShrugLower": 0.10,
-            "mouthShrugUpper": 0.05,
-            "jawForward": 0.45,
+            "jawForward": 0.50,
         },
         1.15,
         {"angry": 1.0},

@@ -54,7 +54,7 @@ class Recipe:
     listen: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(2500, rate=1e-3, warped=0.5, seed=3))
     """the encoder with everybody; a recognizer of people's speech says what it hears (`lessons`)"""
     motion: MotionSchedule = field(default_factory=MotionSchedule)
-    settle: MotionSchedule = field(default_factory=lambda: MotionSchedule(steps=500, batch=24, rate=5e-4, seed=5))
+    settle: MotionSchedule = field(default_factory=lambda: MotionSchedule(steps=800, batch=24, rate=5e-4, seed=5))
     """of the decoders alone, on every fourth clip"""
 
 

@@ -26,7 +26,7 @@ CONDITIONS = (*EMOTIONS, "contempt")
 _AUDIO_PATH = ("audio_proj", "pos_encoder", "audio_transformer")
 _KL_WEIGHT = 0.01  # of the released implementation
 _SCORE_WEIGHT = 0.1
-_SHUT, _SETTLED = 3.0, -0.3
+_SHUT, _SETTLED = 3.0, 0.3
 """How much more a lip gap counts where P, B or M shut it: at first a lot, so that lips learn to shut at all, at last
 less, because the corpus has twice as many of them as speech has, and every sound like them would shut the lips too."""
 _TOLD = 0.5  # share of crops whose emotion the network is told

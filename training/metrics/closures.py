@@ -1,8 +1,8 @@
 """When lips shut: the moment of every single closure, and by how much another take of the same speech differs.
 
 A closure's moment is the middle of the time in which the lips are nearly shut: within a fifth of the way from the
-closure's least gap to the widest one before it, or after it, so a mouth that opens wider, or a smile that lifts a lip for
-good, does not count as earlier or later. (Half of the way is often still the vowel before.)
+closure's least gap to the widest one before it, or after it, so a mouth that opens wider, or a smile that lifts a lip
+for good, does not count as earlier or later. (Half of the way is often still the vowel before.)
 """
 
 from __future__ import annotations

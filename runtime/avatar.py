@@ -201,7 +201,8 @@ class Avatar(Controls):
         array. downmix: average the channels of a file instead of refusing it. progress: a bar on
         stderr, if that is a terminal. start: index of the first frame to yield; those before are spoken but not drawn.
         A `Hearing` of the avatar's model is a sound that others may hear, too; it brings its rate with it.
-        Raises AudioError, ControlError for a hearing of another model and a start that is no index.
+        Raises AudioError; ControlError for a hearing of another model or with options of a sound, and a start that is
+        no index.
         """
         self._model.require_audio()
         if isinstance(start, bool) or not isinstance(start, int) or start < 0:
@@ -209,6 +210,8 @@ class Avatar(Controls):
         if isinstance(source, Hearing):
             if source.model is not self._model:
                 raise ControlError("this hearing belongs to another model: make it with `avatar.model`")
+            if downmix or sample_rate != SAMPLE_RATE:
+                raise ControlError("a hearing has its rate and channels already: leave out sample_rate and downmix")
             return with_progress(self._render(source.listen(), start), _from(start, source.frames), progress)
         sound = Sound.open(source, sample_rate, downmix)
         return with_progress(self._render(self._speech.listen(sound), start), _from(start, sound.frames), progress)

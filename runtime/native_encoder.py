@@ -84,6 +84,7 @@ class NativeEncoder(Interface):
             tokens * sizes.inner,
             tokens * sizes.taps * sizes.hidden,
             (sizes.context + tokens) * sizes.hidden * sizes.layers,
+            (sizes.context + tokens) * tokens * spec.heads,
         )
         if widest > _MOST_INPUTS or max(remembered) > _MOST_FLOATS:
             raise self.error("its sizes are larger than any avatar needs")

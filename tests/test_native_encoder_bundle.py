@@ -168,7 +168,12 @@ def test_wrong_sections_are_refused(bundle: Path, tmp_path: Path, case: str) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"context_tokens": 16384, "hidden_size": 16384}, {"lookahead_tokens": 1024, "hidden_size": 16384}]
+    "change",
+    [
+        {"context_tokens": 16384, "hidden_size": 16384},
+        {"lookahead_tokens": 1024, "hidden_size": 16384},
+        {"context_tokens": 16384, "lookahead_tokens": 16384},
+    ],
 )
 def test_sizes_beyond_reason_are_refused_before_memory_is_taken(bundle: Path, change: dict[str, int]) -> None:
     spec = replace(open_bundle(bundle).manifest.audio or AudioSpec(2, 2, 20, 32, 0, 1), **change)

@@ -136,6 +136,14 @@ def test_it_belongs_to_one_model(model: Model, speech: Path) -> None:
         Avatar(other).render(Hearing(model, speech))
 
 
+def test_it_has_its_rate_and_channels_already(model: Model, speech: Path) -> None:
+    hearing = Hearing(model, speech)
+    with pytest.raises(ControlError, match="leave out sample_rate"):
+        Avatar(model).render(hearing, sample_rate=48000)
+    with pytest.raises(ControlError, match="leave out sample_rate"):
+        Avatar(model).render(hearing, downmix=True)
+
+
 def test_a_sheet_and_a_grid_encode_once(model: Model, speech: Path, fed: list[int]) -> None:
     lookahead = model.manifest.lookahead_frames
     sheet(model, speech, SIDE)

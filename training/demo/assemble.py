@@ -39,6 +39,6 @@ def assemble(learned: Learned, head: HeadModel) -> Checkpoint:
             scale_activation="exp",
             expression_names=head.expression_names,
             licence="Apache-2.0; head shapes from MakeHuman data, CC0 1.0",
-            consent="A synthetic face, moved as synthesised and recorded speech taught: no person is shown or imitated.",
+            consent="A synthetic face, moved as synthesised and recorded speech taught: nobody is shown or imitated.",
         ),
     )

@@ -2,6 +2,7 @@
 
 import email
 import email.message
+import re
 import subprocess
 import sys
 import tomllib
@@ -140,7 +141,7 @@ def test_every_requirement_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"].values()
     required = project["project"]["dependencies"] + project["build-system"]["requires"] + sum(extras, [])
-    names = {requirement.split(">")[0].strip() for requirement in required}
+    names = {re.split("[<>=]", requirement)[0].strip() for requirement in required}
     assert names <= set(pins), names - set(pins)
 
 

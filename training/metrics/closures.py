@@ -1,8 +1,8 @@
 """When lips shut: the moment of every single closure, and by how much another take of the same speech differs.
 
-A closure's moment is the middle of the time in which the lips are nearly shut: within a fifth of the way from the
-closure's least gap to the widest one before it, or after it, so a mouth that opens wider, or a smile that lifts a lip
-for good, does not count as earlier or later. (Half of the way is often still the vowel before.)
+A closure's moment is the middle of the time in which the lips are less than half apart. Half is between the closure's
+least gap and the widest one before it, or after it, so a mouth that opens wider, or a smile that lifts a lip for good,
+does not count as earlier or later.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ __all__ = ["closure_shifts", "single_closures"]
 Floats = NDArray[np.float64]
 
 _REACH = 6  # frames to both sides in which a mouth opens before and after a closure
-_NEAR = 0.2  # of the way from a closure to the widest gap beside it: what is nearer is nearly shut
 _LONGEST = 5  # frames: what is shut for longer is a pause, not a consonant
 
 
@@ -65,15 +64,15 @@ def _moment(gap: Floats, run: tuple[int, int]) -> float:
 
 
 def _crossing(side: Sequence[float] | Floats) -> float:
-    """Frames from the first value, the least, to where the track is `_NEAR` of the way up to the nearest peak."""
+    """Frames from the first value, the least, to where the track is half way up to the nearest peak."""
     track = np.asarray(side, np.float64)
     falls = np.flatnonzero(np.diff(track) < 0)
     rises = falls[track[falls] > track[0] + 0.5 * (track.max() - track[0])]
     peak = int(rises[0]) if len(rises) else int(track.argmax())
-    level = track[0] + _NEAR * (track[peak] - track[0])
-    above = np.flatnonzero(track > level)
+    half = 0.5 * (track[0] + track[peak])
+    above = np.flatnonzero(track > half)
     if not len(above):
         return float("nan")
     step = int(above[0])
     low, high = track[step - 1], track[step]
-    return float(step - 1 + (level - low) / (high - low))
+    return float(step - 1 + (half - low) / (high - low))

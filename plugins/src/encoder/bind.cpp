@@ -46,7 +46,8 @@ Sizes make_sizes(const std::vector<int>& definition, const std::vector<int>& cha
   s.hidden = network[0], s.heads = network[1], s.inner = network[2], s.layers = network[3], s.groups = network[4];
   s.pre_norm = pre_norm, s.conv_norm = conv_norm;
   const auto least = [](const std::vector<int>& sizes) { return *std::min_element(sizes.begin(), sizes.end()); };
-  if (least(network) < 1 || least(channels) < 1 || s.chunk < 1 || s.lookahead < 0 || s.context < s.chunk || s.hidden % s.heads != 0 || s.hidden % s.groups != 0)
+  if (least(network) < 1 || least(channels) < 1 || s.chunk < 1 || s.lookahead < 0 || s.context < s.chunk ||
+      s.hidden % s.heads != 0 || s.hidden % s.groups != 0)
     throw std::invalid_argument("sizes are not those of an encoder");
   return s;
 }

@@ -36,8 +36,8 @@ class Weights {
   Weights& operator=(const Weights&) = delete;
 
   // Products in this order: convolutions 1 to 6, the projection, the groups of the positional convolution, of every
-  // layer query, key, value, out, up, down. Throws std::invalid_argument if it has not the size it should have, or if sums of
-  // eight products could exceed 16 bits; std::bad_alloc.
+  // layer query, key, value, out, up, down. Throws std::invalid_argument if it has not the size it should have, or if
+  // sums of eight products could exceed 16 bits; std::bad_alloc.
   void add(const ProductArrays& arrays);
   // Norms in this order: of the convolutions 0 to 6 if they have any, of the features, of the encoder, of every layer
   // that of attention, that of the feed-forward.

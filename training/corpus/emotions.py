@@ -16,7 +16,7 @@ class Emotion:
     """An emotion at full intensity.
 
     prosody: multipliers of the voice. aus: added action units, 0…5. mouth: added expression weights.
-    opening: factor on the jaw. probabilities: the class an observer would name.
+    opening: factor on the gap between the lips. probabilities: the class an observer would name.
     """
 
     prosody: Prosody
@@ -34,16 +34,16 @@ LOOKS = {
     "neutral": Emotion(Prosody(), {}, {}, 1.0, {"neutral": 1.0}),
     "angry": Emotion(
         Prosody(rate=1.10, pitch=1.08, pitch_range=1.5, volume=1.4),
-        {"AU04": 5.0, "AU07": 4.8},  # EMFACS: 4, 7 and 22; with 5, or with the corners drawn down, it looks sad
+        {"AU04": 5.0, "AU07": 5.0},  # EMFACS: 4, 7 and 22; with 5, or with the corners drawn down, it looks sad
         {
-            **_both("noseSneer", 0.30),
+            **_both("noseSneer", 0.50),
             **_both("mouthUpperUp", 0.08),
-            **_both("mouthLowerDown", 0.03),
-            "mouthFunnel": 0.23,
-            "mouthPucker": 0.15,
+            **_both("mouthLowerDown", 0.10),
+            "mouthFunnel": 0.46,
+            "mouthPucker": 0.27,
             "jawForward": 0.50,
         },
-        1.15,
+        1.45,
         {"angry": 1.0},
     ),
     "disgust": Emotion(
@@ -56,7 +56,7 @@ LOOKS = {
             **_both("mouthFrown", 0.46),
             "mouthShrugUpper": 0.24,
         },
-        0.92,
+        1.15,
         {"disgust": 1.0},
     ),
     "fear": Emotion(
@@ -75,7 +75,7 @@ LOOKS = {
             **_both("mouthUpperUp", 0.75),
             **_both("mouthLowerDown", 0.15),
         },
-        1.08,
+        1.20,
         {"happy": 1.0},
     ),
     "sad": Emotion(

@@ -1,10 +1,4 @@
-"""Whole faces from speech: expression and jaw tracks, with the action units and emotion that explain them.
-
-Upper face, a = AU / 5 clipped to 0…1, both sides alike:
-
-    browInnerUp = 0.9·a01     browOuterUp = 0.35·a01     browDown = 0.9·a04      eyeWide = 0.8·a05
-    cheekSquint = 0.9·a06     eyeSquint = 0.8·a07        eyeBlink = a45
-"""
+"""Whole faces from speech: expression and jaw tracks, with the action units and emotion that explain them."""
 
 from __future__ import annotations
 
@@ -14,27 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.errors import CheckpointError
 from ...runtime.manifest import ACTION_UNITS
-from .emotions import LOOKS, probabilities
+from .acting import Face, act, column, upper_face
+from .emotions import probabilities
 from .speech import Utterance
 from .visemes import CHANNELS, FRAME_RATE, expression_names_of, lip_tracks
 
 Track = npt.NDArray[np.float32]
 
-UPPER_FACE = {
-    "browInnerUp": ("AU01", 0.9),
-    **{f"browOuterUp{side}": ("AU01", 0.35) for side in ("Left", "Right")},
-    **{f"browDown{side}": ("AU04", 0.9) for side in ("Left", "Right")},
-    **{f"eyeWide{side}": ("AU05", 0.8) for side in ("Left", "Right")},
-    **{f"cheekSquint{side}": ("AU06", 0.9) for side in ("Left", "Right")},
-    **{f"eyeSquint{side}": ("AU07", 0.8) for side in ("Left", "Right")},
-    **{f"eyeBlink{side}": ("AU45", 1.0) for side in ("Left", "Right")},
-}
-"""Expression name to (action unit, weight at AU 5)."""
-
 _BLINK = (0.55, 1.0, 0.75, 0.35, 0.1)  # of AU45's 5, one number a frame: lids fall faster than they rise
-_MOUTH_OPENERS = ("mouthUpperUp", "mouthLowerDown", "mouthFunnel", "mouthStretch")
 
 
 @dataclass(frozen=True)
@@ -68,33 +50,18 @@ def perform(
     """
     frames = len(utterance.samples) // 640
     strength = intensity * _swell(frames, rng)
-    look = LOOKS[emotion]
-    lips = lip_tracks(utterance.segments, frames, utterance.samples, look.opening**intensity)
-    tracks = {name: np.zeros(frames, np.float32) for name in names}
+    lips = lip_tracks(utterance.segments, frames, utterance.samples)
+    aus = np.clip(action_units(frames, rng), 0, 5)
+    expression = np.zeros((frames, len(names)), np.float32)
     for channel in CHANNELS[1:]:
         for name in expression_names_of(channel):
-            _add(tracks, name, lips.lips[channel])
-    for name, weight in look.mouth.items():
-        # Emotion must not pull apart lips that a consonant holds shut.
-        hold = 1 - 0.85 * lips.closure if name.startswith(_MOUTH_OPENERS) else 1 - 0.3 * lips.closure
-        _add(tracks, name, weight * strength * hold)
-    aus = action_units(frames, rng) + _emotional_units(emotion, strength)
-    aus = np.clip(aus, 0, 5).astype(np.float32)
+            expression[:, column(names, name)] += lips.lips[channel]
     for name, track in upper_face(aus).items():
-        _add(tracks, name, track)
-    expression = np.clip(np.stack([tracks[name] for name in names], axis=1), 0, 1).astype(np.float32)
+        expression[:, column(names, name)] += track
     jaw = np.zeros((frames, 3), np.float32)
     jaw[:, 0] = lips.jaw
-    return Performance(jaw, expression, aus, probabilities(emotion, strength), lips.closure)
-
-
-def upper_face(aus: Track) -> dict[str, Track]:
-    """Expression weights `[T]` by name from action units `[T,6]` (0…5), by the formula above."""
-    share = np.clip(aus / np.float32(5), 0, 1).astype(np.float32)
-    return {
-        name: (share[:, ACTION_UNITS.index(unit)] * weight).astype(np.float32)
-        for name, (unit, weight) in UPPER_FACE.items()
-    }
+    acted = act(Face(jaw, np.clip(expression, 0, 1), aus), names, emotion, strength)
+    return Performance(acted.jaw, acted.expression, acted.aus, probabilities(emotion, strength), lips.closure)
 
 
 def action_units(frames: int, rng: np.random.Generator) -> Track:
@@ -113,21 +80,6 @@ def action_units(frames: int, rng: np.random.Generator) -> Track:
         blink[start : start + len(shape)] = np.maximum(blink[start : start + len(shape)], shape)
         position += FRAME_RATE * (0.25 if rng.random() < 0.1 else float(rng.uniform(2.0, 6.0)))
     return aus
-
-
-def _emotional_units(emotion: str, strength: Track) -> Track:
-    out = np.zeros((len(strength), len(ACTION_UNITS)), np.float32)
-    for unit, height in LOOKS[emotion].aus.items():
-        out[:, ACTION_UNITS.index(unit)] = height * strength
-    return out
-
-
-def _add(tracks: dict[str, Track], name: str, track: Track) -> None:
-    if name not in tracks:
-        raise CheckpointError(
-            f"the head has no expression {name!r}, which the corpus needs: use a head with ARKit's names"
-        )
-    tracks[name] = tracks[name] + track
 
 
 def _wander(frames: int, seconds: float, rng: np.random.Generator) -> Track:

@@ -109,14 +109,14 @@ class LipTracks:
     closure: Track
 
 
-def lip_tracks(segments: list[Segment], frames: int, samples: Samples | None = None, effort: float = 1.0) -> LipTracks:
+def lip_tracks(segments: list[Segment], frames: int, samples: Samples | None = None) -> LipTracks:
     """Blend the visemes of `segments` into `frames` frames.
 
-    `samples` (16 kHz) let louder vowels open wider, within ±20%; `effort` scales all opening.
+    `samples` (16 kHz) let louder vowels open wider, within ±20%.
     """
     pieces = _pieces(segments)
     time = (np.arange(frames * (_FINE_RATE // FRAME_RATE)) + 0.5) / _FINE_RATE
-    gains = _stress(pieces, samples) * effort
+    gains = _stress(pieces, samples)
     channels = _blend(pieces, time, gains)
     shut = _gate(time, [_closure(p) for p in pieces if p.phoneme in BILABIALS])
     bite = _gate(time, [(p.start, p.end) for p in pieces if p.phoneme in LABIODENTALS])

@@ -38,7 +38,7 @@ from ..corpus.phonemes import Segment
 
 FRAME = 640  # samples of a video frame
 _SHARD = 50  # clips in a cache file
-CORPUS_VERSION = 5  # raise it when what the same seed makes has changed
+CORPUS_VERSION = 6  # raise it when what the same seed makes has changed
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share that is done, 0…1."""

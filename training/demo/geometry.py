@@ -23,13 +23,14 @@ class LipGeometry:
 
     metric: `[E+1, E+1]`; d·metric·d is the mean squared displacement of the front of the face in mm², lips
     weighted, of a difference d in expression and jaw opening (rad). gap_expression: `[E]` and gap_jaw: mm that the
-    lips part per unit; gap_rest: mm at rest.
+    lips part per unit; gap_rest: mm at rest. names: `[E]` of the expressions.
     """
 
     metric: Floats
     gap_expression: Floats
     gap_jaw: float
     gap_rest: float
+    names: tuple[str, ...] = ()
 
     def gap(self, expression: NDArray[np.float32], jaw: NDArray[np.float32]) -> Floats:
         """Lip gap `[...]` in mm, never below 0, of expression `[...,E]` and jaw `[...,3]` (rad)."""
@@ -49,7 +50,7 @@ def lip_geometry(model: HeadModel) -> LipGeometry:
     upper, lower = _inner_lips(head, lips)
     parted = motion[:, upper, 1] - motion[:, lower, 1]
     rest = float(head.template[upper, 1] - head.template[lower, 1]) * _MILLIMETRES
-    return LipGeometry(flat @ flat.T, parted[:-1], float(parted[-1]), rest)
+    return LipGeometry(flat @ flat.T, parted[:-1], float(parted[-1]), rest, tuple(model.expression_names))
 
 
 def _jaw_motion(head: BakedHead, angle: float = 0.12) -> Floats:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...runtime.manifest import EMOTIONS
-from ..corpus import augment, warp_voice
+from ..corpus import LOOKS, Face, act, augment, probabilities, warp_voice
 from ..grmn import GRMN, NEUTRAL, GRMNConfig, Motion, token_windows
 from ..wav2vec2 import StreamingWav2Vec2
 from .clips import Clips, Progress
@@ -32,6 +32,9 @@ less, because the corpus has twice as many of them as speech has, and every soun
 _TOLD = 0.5  # share of crops whose emotion the network is told
 _WARPED = 0.5  # share of clips that are heard in another vocal tract
 _CALM = 0.75  # share of those that see a calm speaker's action units, so that what is told shows without them
+
+_ACTED = 0.8  # share of a calm voice's told crops whose face is told an emotion that the voice does not have
+_FULL = 0.4  # share of these in which it is as strong as can be
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def train_motion(
     network = motion
 
     def speak(rng: np.random.Generator) -> tuple[Motion, Truth]:
-        windows, truth = _crops(clips, hearings, network.config, schedule, rng)
+        windows, truth = _crops(clips, hearings, network.config, schedule, rng, geometry.names)
         who = _identities(schedule.batch, network.config.identity, rng)
         return network(windows, truth.aus, who, truth.asked, truth.told), truth
 
@@ -154,7 +157,7 @@ def train_decoder(
     own = [value for name, value in motion.named_parameters() if not name.startswith(_AUDIO_PATH)]
 
     def speak(rng: np.random.Generator) -> tuple[Motion, Truth]:
-        cuts = [_cut(clips, motion.config, schedule, rng) for _ in range(schedule.batch)]
+        cuts = [_cut(clips, motion.config, schedule, rng, geometry.names) for _ in range(schedule.batch)]
         heard = torch.stack([encodings[cut.clip, cut.span] for cut in cuts])
         truth = _stack([cut.truth for cut in cuts])
         who = _identities(schedule.batch, motion.config.identity, rng)
@@ -311,17 +314,38 @@ class _Cut(NamedTuple):
     truth: list[NDArray[np.float32]]
 
 
-def _cut(clips: Clips, config: GRMNConfig, schedule: MotionSchedule, rng: np.random.Generator) -> _Cut:
+def _cut(
+    clips: Clips, config: GRMNConfig, schedule: MotionSchedule, rng: np.random.Generator, names: Sequence[str]
+) -> _Cut:
+    """Some frames of a clip; `names` of its expressions let it be told emotions that the clip does not have."""
     clip = int(rng.integers(len(clips)))
     start = int(rng.integers(clips.jaw.shape[1] - schedule.frames + 1))
     span = slice(start, start + schedule.frames)
     inside = np.ones(schedule.frames, np.float32)
     inside[schedule.frames - config.smooth_future :] = 0
     inside[: config.smooth_past if start else 0] = 0
-    told = np.full((schedule.frames, 1), rng.random() < _TOLD, np.float32)
-    aus = clips.calm_units(clip) if told[0, 0] and rng.random() < _CALM else clips.aus[clip]
-    face = [clips.expression[clip, span], clips.jaw[clip, span], aus[span], clips.emotion[clip, span]]
-    return _Cut(clip, span, [*face, clips.closure[clip, span], clips.conditions(clip)[span], told, inside])
+    told = rng.random() < _TOLD
+    calm = told and rng.random() < _CALM
+    face = Face(clips.jaw[clip, span], clips.expression[clip, span], clips.aus[clip, span])
+    emotion, asked = clips.emotion[clip, span], clips.conditions(clip)[span]
+    seen = clips.calm_units(clip)[span] if calm else face.aus
+    if told and names and emotion[:, NEUTRAL].min() == 1 and rng.random() < _ACTED:
+        face, asked, shown = _acted(face, names, rng)
+        seen, emotion = (seen, emotion) if calm else (face.aus, shown)
+    truth = [face.expression, face.jaw, seen, emotion, clips.closure[clip, span], asked]
+    return _Cut(clip, span, [*truth, np.full((schedule.frames, 1), told, np.float32), inside])
+
+
+def _acted(
+    face: Face, names: Sequence[str], rng: np.random.Generator
+) -> tuple[Face, NDArray[np.float32], NDArray[np.float32]]:
+    """A calm face with some emotion; the condition that asks for it and the classes that an observer sees, `[F,…]`."""
+    emotion = str(rng.choice([name for name in LOOKS if name != "neutral"]))
+    full = 1.0 if rng.random() < _FULL else float(rng.uniform(0.1, 1.0))
+    strength = np.full(len(face.jaw), full, np.float32)
+    asked = np.zeros((len(strength), len(CONDITIONS)), np.float32)
+    asked[:, CONDITIONS.index(emotion)], asked[:, NEUTRAL] = strength, 1 - strength
+    return act(face, names, emotion, strength), asked, probabilities(emotion, strength)
 
 
 def _stack(truths: list[list[NDArray[np.float32]]]) -> Truth:
@@ -329,11 +353,16 @@ def _stack(truths: list[list[NDArray[np.float32]]]) -> Truth:
 
 
 def _crops(
-    clips: Clips, hearings: Sequence[Tensor], config: GRMNConfig, schedule: MotionSchedule, rng: np.random.Generator
+    clips: Clips,
+    hearings: Sequence[Tensor],
+    config: GRMNConfig,
+    schedule: MotionSchedule,
+    rng: np.random.Generator,
+    names: Sequence[str],
 ) -> tuple[Tensor, Truth]:
     windows, truths = [], []
     for _ in range(schedule.batch):
-        cut = _cut(clips, config, schedule, rng)
+        cut = _cut(clips, config, schedule, rng, names)
         heard = hearings[int(rng.integers(len(hearings)))][cut.clip].float()
         windows.append(token_windows(heard, config.window_past, config.window_future)[cut.span])
         truths.append(cut.truth)

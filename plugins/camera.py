@@ -51,6 +51,12 @@ class Camera:
         view.flags.writeable = False
         object.__setattr__(self, "view", view)
 
+    def moved(self, view: npt.NDArray[np.float64]) -> Camera:
+        """The same camera elsewhere. view: (4, 4), known to be rigid, as it is not checked; nobody may change it."""
+        camera = object.__new__(Camera)
+        camera.__dict__.update(self.__dict__, view=view)
+        return camera
+
     @property
     def intrinsics(self) -> tuple[float, float, float, float]:
         """fx, fy, cx, cy."""

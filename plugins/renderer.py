@@ -136,7 +136,12 @@ class Renderer:
     @property
     def timings(self) -> dict[str, float]:
         """Milliseconds of the last frame by stage: skin, mouth, project (binding included), sort (and bin), blend."""
-        return dict(zip(STAGES, self._kernel.milliseconds(), strict=True))
+        return dict(zip(STAGES, self.milliseconds, strict=True))
+
+    @property
+    def milliseconds(self) -> list[float]:
+        """`timings` as numbers alone, for those who ask after every frame."""
+        return self._kernel.milliseconds()
 
     @property
     def cpu_timings(self) -> dict[str, float]:

@@ -86,7 +86,7 @@ class Acting:
             self.resting.advance(not speaking)
         place = self.resting.place(index)
         aus = self._begin(index)
-        stance = self._cues.stance(place, index, self._network.rest.jaw)
+        stance = self._cues.stance(place, index)
         self.resting.apply(index, stance, aus)
         self.poser.apply(stance)
         if neutral:
@@ -111,7 +111,7 @@ class Acting:
     def recall(self, row: int) -> Scene:
         """The frame of a row of the recorded clip, before its motion."""
         aus = self._begin(row)
-        stance = self._cues.stance(row, row, self._network.rest.jaw)
+        stance = self._cues.stance(row, row)
         self.poser.apply(stance)
         return Scene(row, stance, aus, True, False, False)
 
@@ -133,8 +133,7 @@ class Acting:
 
     def look(self, stance: Stance, camera: Camera) -> None:
         """Turns the eyes, once pose and camera are known."""
-        rotation = camera.view[:3, :3]
-        self.gaze.apply(stance, (-rotation.T @ camera.view[:3, 3]).astype(np.float32))
+        self.gaze.apply(stance, camera)
 
     def _begin(self, index: int) -> Float:
         """Eases what was asked for; the action units [6] of the frame."""

@@ -15,6 +15,7 @@ from .manifest import FRAME_SAMPLES, SAMPLE_RATE
 
 Samples = NDArray[np.float32] | NDArray[np.int16]
 
+_FLOAT = np.dtype(np.float32)
 _LOUDEST = 4.0  # a float that large is not −1…1 with some overshoot: it is int16 scale in a float array
 _RATES = (1000, 768000)
 
@@ -24,6 +25,10 @@ def check_samples(samples: Any, count: int | None = None) -> Samples:
 
     Raises AudioError, saying what is wrong and how to convert.
     """
+    if type(samples) is np.ndarray and samples.dtype is _FLOAT and samples.shape == (count,):
+        # What nearly every frame is. If the squares add up to so little, no sample is too large, and none is NaN.
+        if float(samples.dot(samples)) < 0.99 * _LOUDEST**2:
+            return samples
     if not isinstance(samples, np.ndarray):
         raise AudioError(
             f"samples are {type(samples).__name__}, not a numpy array: "

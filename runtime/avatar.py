@@ -360,8 +360,7 @@ class Avatar(Controls):
         picture = self._painter.draw(scene.row, motion, camera, self._background, out, stance)
         drawn = perf_counter()
         rgb, alpha = split_alpha(picture)
-        renderer = self._painter.renderer
-        on_device = renderer.canvas.device_picture() if isinstance(renderer, DeviceRenderer) else None
+        on_device = self._painter.device_picture()
         frame = Frame(rgb=rgb, alpha=alpha, audio=audio, device_rgb=on_device, **fields)
         kernels = self._painter.kernel_times
         self._clock.record(audio_seconds, moved - heard, worn, drawn - dressed, perf_counter() - start, kernels)
@@ -383,7 +382,11 @@ class Avatar(Controls):
     def _look(self, scene: Scene) -> Camera:
         """The camera of a frame; eyes that follow it are turned towards it."""
         recorded = self._painter.stance_camera(scene.row, scene.stance)
-        camera = self._view.of(recorded, self._acting.pivot + scene.stance.translation)
+        view = self._view
+        if view.plain:
+            camera = view.base or recorded
+        else:
+            camera = view.of(recorded, self._acting.pivot + scene.stance.translation)
         self._acting.look(scene.stance, camera)
         return camera
 

@@ -12,6 +12,7 @@ from .graphs import Float
 from .tensors import Cues
 
 ROTATION, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
+_EYES = slice(3 * LEFT_EYE, 3 * RIGHT_EYE + 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,11 @@ class CuePlayer:
         self.poses = np.zeros((len(cues), 5, 3), np.float32)
         self.poses[:, ROTATION], self.poses[:, NECK] = cues.rotation, cues.neck
         self.poses[:, LEFT_EYE], self.poses[:, RIGHT_EYE] = cues.eyes[:, :3], cues.eyes[:, 3:]
-        self._still_camera = bool((cues.view == cues.view[:1]).all())
+        self._still_view = bool((cues.view == cues.view[:1]).all())
+        self.one_camera = self._still_view and bool((cues.intrinsics == cues.intrinsics[:1]).all())
+        """Whether every row has the same camera."""
+        # What a stance is made of, in one row: [T, 18] joints and translation.
+        self._stances = np.concatenate([self.poses.reshape(len(cues), 15), cues.translation], axis=1)
 
     def at(self, frame: int) -> int:
         """Row of the cue for a frame: 0, 1, …, T-1, T-2, …, 1, 0, 1, …"""
@@ -50,20 +55,23 @@ class CuePlayer:
         out[...] = self.poses[row]
         out[JAW] = jaw
 
-    def stance(self, place: float, face: int, jaw: Float) -> Stance:
-        """The head at `place` of the track, which may lie between two frames; the eyes are those of frame `face`."""
+    def stance(self, place: float, face: int) -> Stance:
+        """The head at `place` of the track, which may lie between two frames; the eyes are those of frame `face`.
+
+        The jaw is at rest.
+        """
         first = math.floor(place)
-        row, share = self.at(first), np.float32(place - first)
-        joints, translation, view = self.poses[row].copy(), self.cues.translation[row].copy(), None
+        row, share = self.at(first), place - first
+        here, view = self._stances[row].copy(), None
         if share:
             following = self.at(first + 1)
-            joints += share * (self.poses[following] - joints)
-            translation += share * (self.cues.translation[following] - translation)
-            if not self._still_camera:
-                view = _between(self.cues.view[row], self.cues.view[following], float(share))
-        joints[JAW] = jaw
-        joints[LEFT_EYE:] = self.poses[self.at(face), LEFT_EYE:]
-        return Stance(joints, translation, view)
+            change = self._stances[following] - here
+            change *= share
+            here += change
+            if not self._still_view:
+                view = _between(self.cues.view[row], self.cues.view[following], share)
+        here[_EYES] = self._stances[self.at(face), _EYES]
+        return Stance(here[:15].reshape(5, 3), here[15:], view)
 
 
 def _between(first: NDArray[np.float64], second: NDArray[np.float64], share: float) -> NDArray[np.float64]:

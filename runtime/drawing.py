@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ..plugins import Camera, Gaussians, Head, Mouth, Scene
 from ..plugins.constants import MAX_SIDE
 from .appearance import Wearer
-from .backends import Drawing, WholeFrame
+from .backends import DeviceArray, DeviceRenderer, Drawing, WholeFrame
 from .cues import CuePlayer, Stance
 from .errors import BundleError, CheckpointError, ControlError
 from .graphs import Float
@@ -120,6 +119,7 @@ class Painter:
         self.width, self.height = size
         self._wearer = wearer
         self._renderer = renderer
+        self._canvas = renderer.canvas if isinstance(renderer, DeviceRenderer) else None
         self._cues = cues
         self._scale = min(self.width / manifest.width, self.height / manifest.height)
         self._shift = (
@@ -131,6 +131,7 @@ class Painter:
 
     def cue_camera(self, row: int) -> Camera:
         """The recorded camera of a cue, its picture fitted into this size without distortion."""
+        row = 0 if self._cues.one_camera else row
         camera = self._cameras.get(row)
         if camera is None:
             track = self._cues.cues
@@ -151,14 +152,18 @@ class Painter:
         """What draws: `plugins.Renderer`, or its counterpart on a GPU."""
         return self._renderer
 
+    def device_picture(self) -> DeviceArray | None:
+        """The last picture where a GPU drew it, None where the processor did."""
+        return None if self._canvas is None else self._canvas.device_picture()
+
     def prepare(self, whole: WholeFrame, stance: Stance, camera: Camera, background: Background) -> None:
         """What a GPU needs to draw a frame, but for the motion, which it makes itself."""
         whole.prepare(stance.joints, stance.translation, camera, background)
 
     @property
-    def kernel_times(self) -> tuple[float, ...]:
+    def kernel_times(self) -> list[float]:
         """Milliseconds of the last picture's kernels, in the order of `stats.KERNELS`."""
-        return tuple(self._renderer.timings.values())
+        return self._renderer.milliseconds
 
     @property
     def kernel_cpu_times(self) -> tuple[float, ...]:
@@ -168,7 +173,7 @@ class Painter:
     def stance_camera(self, row: int, stance: Stance) -> Camera:
         """The recorded camera of a stance: its cue's, or one between two cues."""
         camera = self.cue_camera(row)
-        return camera if stance.view is None else replace(camera, view=stance.view)
+        return camera if stance.view is None else camera.moved(stance.view)
 
     @property
     def wears(self) -> bool:

@@ -25,15 +25,20 @@ class Eased:
     """A vector [n] that follows its target through two low-passes: neither it nor its velocity ever jumps.
 
     It stays between the values it was given, however often they change. After `seconds` three quarters of a step are
-    done, after three times that all but 2%.
+    done, after three times that all but 2%. A `value` that was handed out is never written again.
     """
 
     def __init__(self, size: int, seconds: float) -> None:
         self.target = np.zeros(size, np.float32)
         self.value = np.zeros(size, np.float32)
-        self._first, self._change = self.value.copy(), self.value.copy()
+        self._first = self.value.copy()
         self.seconds = seconds
         self._idle = True
+
+    @property
+    def still(self) -> bool:
+        """Whether the value is the target, and `advance` has nothing to do."""
+        return self._idle
 
     def aim(self, target: Float) -> None:
         """Where to go from now on."""
@@ -42,23 +47,21 @@ class Eased:
 
     def snap(self) -> None:
         """Is at its target at once."""
-        self.value[:] = self.target
+        self.value = self.target.copy()
         self._first[:] = self.target
         self._idle = True
 
     def advance(self) -> Float:
-        """One frame (40 ms) on; the value, which the next call overwrites."""
+        """One frame (40 ms) on; the value."""
         if self._idle:
             return self.value
         if not self.seconds:
             self.snap()
             return self.value
         share = 1 - math.exp(-2.6 / (self.seconds * FRAME_RATE))
-        for value, towards in ((self._first, self.target), (self.value, self._first)):
-            np.subtract(towards, value, out=self._change)
-            self._change *= share
-            value += self._change
-        np.subtract(self.target, self.value, out=self._change)
-        if np.abs(self._change).max() < _GONE and np.abs(self.target - self._first).max() < _GONE:
+        self._first += share * (self.target - self._first)
+        self.value = self.value + share * (self._first - self.value)
+        left = np.abs(self.target - self.value).max(), np.abs(self.target - self._first).max()
+        if max(left) < _GONE:
             self.snap()
         return self.value

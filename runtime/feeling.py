@@ -32,15 +32,33 @@ TRANSITION = 0.25  # seconds
 class FrameEmotion:
     """The emotion that a frame was made with.
 
-    names: classes of the network. probabilities [C]: the audio's (1 - weight) and the asked-for ones (weight).
-    asked: the wish that was being eased to, None where the audio decides. gate: share of the emotional residual, 0…1.
+    names: classes of the network. asked: the wish that was being eased to, None where the audio decides.
+    gate: share of the emotional residual, 0…1. What else it says is worked out when it is asked for.
     """
 
     names: tuple[str, ...]
-    probabilities: Float
-    weight: float
     gate: float
     asked: Emotion | None
+    _wished: Float
+    """The asked-for probabilities [C] times their weight, the weight, and more; never written again."""
+    _logits: Float | None
+    """[7] of the audio; None says neutral."""
+
+    @cached_property
+    def weight(self) -> float:
+        """Share of the asked-for probabilities, 0…1."""
+        return float(self._wished[len(self.names)])
+
+    @cached_property
+    def probabilities(self) -> Float:
+        """[C] the audio's (1 - weight) and the asked-for ones (weight)."""
+        used = self._wished[: len(self.names)].copy()
+        if self._logits is None:
+            used[self.names.index(NEUTRAL)] = 1
+            return used
+        heard = np.exp(self._logits - self._logits.max())
+        used[: len(heard)] += (1 - self.weight) / heard.sum() * heard
+        return used
 
     @cached_property
     def emotion(self) -> Emotion:
@@ -80,9 +98,11 @@ class Feeling:
         self._names, self._inputs = spec.emotions, inputs
         self._classes = len(spec.emotions)
         self._eased = Eased(self._classes + 1 + len(ACTION_UNITS), TRANSITION)
+        self._nothing = np.zeros(self._classes + 1, np.float32)
         self._wish: Emotion | Timeline | None = None
         self._plan: tuple[tuple[float, Emotion | None], ...] = ((0.0, None),)
         self._targets: tuple[Float, ...] = (self._eased.target.copy(),)
+        self._lift: Float | None = None  # action units that the emotion needs; None is none
         self._changed = False
         self._origin: int | None = None
         self._stage = -1
@@ -123,41 +143,38 @@ class Feeling:
 
     def advance(self, index: int) -> None:
         """To be called once for each frame, before the network is run. index: of the frame."""
-        fresh = self._origin is None
+        fresh, still = self._origin is None, self._eased.still
+        if still and not (fresh or self._changed) and len(self._plan) == 1:
+            return  # nothing changes, as nearly always
         if fresh or self._changed:
             self._origin, self._stage, self._changed = max(index, 0), -1, False
         stage, now = max(self._stage, 0), (index - (self._origin or 0)) / FRAME_RATE
         while stage + 1 < len(self._plan) and self._plan[stage + 1][0] <= now + 1e-9:
             stage += 1
         if stage != self._stage:
-            self._stage = stage
+            self._stage, still = stage, False
             self._eased.aim(self._targets[stage])
         if fresh:
             self._eased.snap()
         state = self._eased.advance()
-        if self._inputs is not None:
+        lift = state[self._classes + 1 :]
+        self._lift = lift if lift.any() else None
+        if self._inputs is not None and not still:
             emotion, weight = self._inputs
-            weight[0] = state[self._classes]
-            np.multiply(state[: self._classes], 1 / max(float(weight[0]), 1e-6), out=emotion)
+            share = weight[0] = float(state[self._classes])
+            np.multiply(state[: self._classes], 1 / max(share, 1e-6), out=emotion)
 
     def units(self, recorded: Float) -> Float:
         """Action units [6]: the recorded ones, lifted to what the emotion needs where they are less."""
-        out: Float = np.maximum(recorded, self._eased.value[self._classes + 1 :])
+        out: Float = recorded.copy() if self._lift is None else np.maximum(recorded, self._lift)
         return out
 
     def report(self, motion: Motion, rest: bool) -> FrameEmotion:
         """What a frame was made with. rest: with nothing, it is the rest pose."""
+        asked = self._plan[max(self._stage, 0)][1]
         if rest:
-            used = np.zeros(self._classes, np.float32)
-            used[self._names.index(NEUTRAL)] = 1
-            return FrameEmotion(self._names, used, 0.0, 0.0, self._plan[max(self._stage, 0)][1])
-        state = self._eased.value
-        weight = float(state[self._classes])
-        logits = motion.emotion_logits
-        heard = np.exp(logits - logits.max())
-        used = state[: self._classes].copy()
-        used[: len(heard)] += (1 - weight) / heard.sum() * heard
-        return FrameEmotion(self._names, used, weight, float(motion.gate[0]), self._plan[max(self._stage, 0)][1])
+            return FrameEmotion(self._names, 0.0, asked, self._nothing, None)
+        return FrameEmotion(self._names, float(motion.gate[0]), asked, self._eased.value, motion.emotion_logits.copy())
 
     def _target(self, emotion: Emotion | None) -> Float:
         out = np.zeros_like(self._eased.target)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..plugins import Camera
 from .cues import LEFT_EYE, NECK, RIGHT_EYE, ROTATION, Stance
 from .easing import Eased
 from .errors import ControlError
@@ -64,6 +65,7 @@ class Poser:
 
     def __init__(self) -> None:
         self.pose: HeadPose | None = None
+        self._given = False
         self._eased = Eased(12, POSE_SECONDS)  # three vectors times their weight, and the three weights
 
     @property
@@ -79,11 +81,13 @@ class Poser:
             if part is not None:
                 target[3 * number : 3 * number + 3] = part
                 target[9 + number] = 1
-        self.pose = pose
+        self.pose, self._given = pose, bool(target[9:].any())
         self._eased.aim(target)
 
     def apply(self, stance: Stance) -> None:
         """Writes into a stance. Once a frame."""
+        if self._eased.still and not self._given:
+            return
         state = self._eased.advance()
         for number, part in enumerate((stance.joints[ROTATION], stance.joints[NECK], stance.translation)):
             weight = state[9 + number]
@@ -132,10 +136,13 @@ class Gaze:
         if value is None:
             self._eased.aim(np.zeros(3, np.float32))
 
-    def apply(self, stance: Stance, camera: Float) -> None:
-        """Writes into a stance. camera: [3] where the camera is. Once a frame, after the pose is final."""
+    def apply(self, stance: Stance, camera: Camera) -> None:
+        """Writes into a stance, towards a camera or what else was wished for. Once a frame, after the pose is final."""
+        if self.wish is None and self._eased.still:  # at 0, then
+            self._fresh = False
+            return
         if self.wish is not None:
-            point = camera if self._point is None else self._point
+            point = _place(camera) if self._point is None else self._point
             about_x, about_y = self._angles or self._towards(stance, point)
             self._eased.aim(np.array([about_x, about_y, 1], np.float32))
         if self._fresh:
@@ -156,6 +163,12 @@ class Gaze:
         about_x = -math.atan2(y, math.hypot(x, z))
         about_y = math.atan2(x, z)
         return max(-limit_x, min(limit_x, about_x)), max(-limit_y, min(limit_y, about_y))
+
+
+def _place(camera: Camera) -> Float:
+    """[3] where a camera is, metres."""
+    place: Float = (-camera.view[:3, :3].T @ camera.view[:3, 3]).astype(np.float32)
+    return place
 
 
 def rotation_matrix(axis_angle: Any) -> Float:
@@ -220,7 +233,7 @@ class Blend(MutableMapping[str, float]):
     @property
     def active(self) -> bool:
         """Whether anything is added, or was until now."""
-        return bool(self._values) or bool(self._eased.value.any())
+        return bool(self._values) or not self._eased.still
 
     def apply(self, expression: Float) -> None:
         """Adds to coefficients [E]. Once a frame."""

@@ -25,6 +25,7 @@ _SAME = 1 - 1e-6  # cosine similarity that counts as 1: the head turns by less t
 _SHORTEST, _LONGEST = 8, 90  # frames of a segment, whatever the track says
 _HELD = 0.3  # speed of the track within a segment
 _EASE = 0.3  # seconds from one speed to another
+_SHARE = 1 - math.exp(-1 / (_EASE * FRAME_RATE))
 _SWELL = 1.0  # seconds in which sway sets in and fades
 AU45 = ACTION_UNITS.index("AU45")
 _BLINKING = (0.55, 1.0, 0.75, 0.35, 0.1)  # of the action unit's 5, one number a frame
@@ -153,8 +154,7 @@ class Resting:
         goal = self._segment() if idle else 1.0
         if not idle:
             self._holding, self._left = False, 0
-        share = 1 - math.exp(-1 / (_EASE * FRAME_RATE))
-        self._speed += share * (goal - self._speed)
+        self._speed += _SHARE * (goal - self._speed)
         if abs(self._speed - 1) < 1e-3 and goal == 1.0:
             self._speed = 1.0
         self._behind += 1 - self._speed

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-
-import numpy as np
+from collections import deque
 
 from .graphs import Float
 
@@ -19,23 +18,20 @@ class Loudness:
     """Feed every frame once; `speaking` is the state after it. The background is the least level of the last 4 s."""
 
     def __init__(self) -> None:
-        self._levels = np.full(_MEMORY, _SILENCE)
-        self.speaking = False
-        self._count = self._quiet = 0
+        self._levels: deque[tuple[int, float]] = deque()  # number and level of frames that no later one is below
+        self.reset()
 
     def reset(self) -> None:
         """Nothing was heard."""
-        self._levels[:] = _SILENCE
+        self._levels.clear()
         self.speaking = False
         self._count = self._quiet = 0
 
     def hear(self, samples: Float) -> bool:
         """Takes one frame of samples (−1…1); whether speech goes on."""
-        power = float(samples @ samples) / len(samples)
+        power = float(samples.dot(samples)) / len(samples)
         level = max(10 * math.log10(power + 1e-12), _SILENCE)
-        self._levels[self._count % _MEMORY] = level
-        self._count += 1
-        background = min(float(self._levels.min()), _LOUD)
+        background = min(self._least(level), _LOUD)
         if level > background + _ON:
             self.speaking, self._quiet = True, 0
         elif level > background + _OFF:
@@ -45,3 +41,14 @@ class Loudness:
             if self._quiet >= _HANG:
                 self.speaking = False
         return self.speaking
+
+    def _least(self, level: float) -> float:
+        """Takes the level of a frame; the least of the newest `_MEMORY` ones, silence before the first."""
+        levels = self._levels
+        while levels and levels[-1][1] >= level:
+            levels.pop()
+        levels.append((self._count, level))
+        self._count += 1
+        if levels[0][0] < self._count - _MEMORY:
+            levels.popleft()
+        return levels[0][1] if self._count >= _MEMORY else _SILENCE

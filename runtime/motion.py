@@ -29,7 +29,15 @@ class Motion:
 
     def copy(self) -> Motion:
         """The same values in arrays of their own."""
-        return Motion(*(getattr(self, name).copy() for name in MOTION_NAMES))
+        return Motion(
+            self.expression.copy(),
+            self.jaw.copy(),
+            self.gate.copy(),
+            self.emotion_logits.copy(),
+            self.base_expression.copy(),
+            self.residual_expression.copy(),
+            self.encoded_audio.copy(),
+        )
 
 
 MOTION_NAMES = tuple(field.name for field in fields(Motion))

@@ -151,8 +151,11 @@ class Speech:
 
         coming: 1 asks for the frame that will be due once the samples that were weighed are heard.
         """
-        due, count = self.due + coming, len(self._spoken)
-        return any(self._spoken[frame % count] for frame in (due, due + 1) if 0 <= frame < self._weighed)
+        due, spoken = self._heard - 1 - self._lookahead + coming, self._spoken
+        if 0 <= due < self._weighed and spoken[due % len(spoken)]:
+            return True
+        due += 1
+        return 0 <= due < self._weighed and spoken[due % len(spoken)]
 
     def sound(self) -> Float:
         """The samples [640] of the frame that is due: those of d frames ago. Silence before the first."""

@@ -12,7 +12,7 @@ from ..plugins.renderer import STAGES as KERNELS
 
 APPEARANCE = "appearance"
 STAGES = ("audio", "motion", APPEARANCE, "draw", "step")
-_KEPT = 4096
+_KEPT, _WAITING = 4096, 64
 
 
 @dataclass(frozen=True)
@@ -61,30 +61,40 @@ class StageClock:
 
     def __init__(self) -> None:
         self._times = np.zeros((_KEPT, len(STAGES) + len(KERNELS)))
-        self._frames = 0
+        # How many rows were ever written there, and those that wait: numpy is slow for one row, and fast for many.
+        self._state: tuple[int, list[tuple[float, ...]]] = (0, [])
 
     def record(
         self, audio: float, motion: float, appearance: float, draw: float, step: float, kernels: Sequence[float]
     ) -> None:
         """One frame: seconds of each stage and of the whole, milliseconds of the kernels in their order."""
-        row = self._times[self._frames % _KEPT]
-        row[: len(STAGES)] = audio, motion, appearance, draw, step
-        row[: len(STAGES)] *= 1000
-        row[len(STAGES) :] = kernels
-        self._frames += 1
-
-    def clear(self) -> None:
-        self._frames = 0
+        written, waiting = self._state
+        waiting.append((audio, motion, appearance, draw, step, *kernels))
+        if len(waiting) == _WAITING:
+            _write(self._times, written, waiting)
+            self._state = written + _WAITING, []
 
     def stats(self) -> Stats:
         """Percentiles of what is kept."""
-        times = self._times[: min(self._frames, _KEPT)]
+        written, waiting = self._state  # another thread may record meanwhile
+        waiting = waiting[:]
+        frames, times = written + len(waiting), self._times.copy()
+        if waiting:
+            _write(times, written, waiting)
+        times = times[: min(frames, _KEPT)]
+        times[:, : len(STAGES)] *= 1000
         columns = dict(zip((*STAGES, *KERNELS), map(_percentiles, times.T), strict=True)) if len(times) else {}
         return Stats(
-            self._frames,
+            frames,
             {name: columns[name] for name in STAGES if columns and (name != APPEARANCE or columns[name].mean > 0)},
             {name: columns[name] for name in KERNELS if columns},
         )
+
+
+def _write(times: NDArray[np.float64], written: int, rows: Sequence[tuple[float, ...]]) -> None:
+    """Rows in place of the oldest. written: how many were before; a multiple of `_WAITING`, so they never wrap."""
+    place = written % _KEPT
+    times[place : place + len(rows)] = rows
 
 
 def _percentiles(times: NDArray[np.float64]) -> StageStats:

@@ -39,7 +39,7 @@ def tracks(player: CuePlayer, seconds: int = SECONDS, settings: Idle | None = No
     resting.settings = settings or Idle()
     for frame in range(seconds * 25):
         resting.advance(True)
-        stance = player.stance(resting.place(frame), frame, np.zeros(3, np.float32))
+        stance = player.stance(resting.place(frame), frame)
         aus = player.cues.aus[player.at(frame)].copy()
         resting.apply(frame, stance, aus)
         poses.append(np.concatenate([stance.joints[0] + stance.joints[1], stance.translation / HEAD_HEIGHT]))

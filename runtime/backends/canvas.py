@@ -189,6 +189,10 @@ class DeviceRenderer:
         return dict.fromkeys(STAGES, 0.0)
 
     @property
+    def milliseconds(self) -> list[float]:
+        return [0.0] * len(STAGES)
+
+    @property
     def cpu_timings(self) -> dict[str, float]:
         return dict.fromkeys(STAGES, 0.0)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...plugins import Camera, Renderer, Scene
 from ..bundle import Bundle
 from ..errors import BackendError
+from ..graph_encoder import GraphEncoder, graph_states
 from ..graphs import Bound, BoundGraph, Float, Graph, Interface
 from ..native_encoder import NativeBound, NativeEncoder
 
@@ -47,7 +48,7 @@ class Drawing(Protocol):
     """Draws the frames of one avatar: `plugins.Renderer`, or its counterpart on a device."""
 
     @property
-    def timings(self) -> dict[str, float]: ...
+    def milliseconds(self) -> list[float]: ...
 
     @property
     def cpu_timings(self) -> dict[str, float]: ...
@@ -83,15 +84,19 @@ class Backend(Protocol):
 
 
 class CpuBackend:
-    """ONNX Runtime and the kernels on the processor; an encoder in int8 has kernels of its own."""
+    """ONNX Runtime and the kernels on the processor; a known encoder has kernels of its own."""
 
     def __init__(self, reason: str) -> None:
         self.info = BackendInfo("cpu", reason)
 
     def prepare(self, bundle: Bundle, name: str, threads: int = 1) -> Interface:
         audio = bundle.manifest.audio
-        if name == "audio" and audio is not None and audio.encoder is not None:
-            return NativeEncoder(bundle.file(audio.file), audio, threads)
+        if name == "audio" and audio is not None:
+            if audio.encoder is not None:
+                return NativeEncoder(bundle.file(audio.file), audio, threads)
+            if GraphEncoder.is_known(bundle.file(audio.file)):
+                states = graph_states(bundle.file("avatar.safetensors"))
+                return NativeEncoder(bundle.file(audio.file), audio, threads, states)
         return Graph(bundle.file(f"{name}.onnx"), threads)
 
     def bind(self, graph: Interface, states: Mapping[str, Float]) -> Bound:

@@ -1,0 +1,143 @@
+"""Ways that a step takes because they are shorter: each must say what the long way says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from synthetic_bundle import Array, Shape, cue_tensors, write_bundle
+from test_runtime_stream import noise
+
+from emotag.plugins import Camera
+from emotag.runtime import AudioError, Avatar, Model
+from emotag.runtime.audio import check_samples
+from emotag.runtime.cues import CuePlayer
+from emotag.runtime.easing import Eased
+from emotag.runtime.loudness import Loudness
+from emotag.runtime.stats import KERNELS, STAGES, StageClock
+from emotag.runtime.tensors import Cues
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    shape = Shape(size=16, gaussians=20, frames=7)
+    return Model.load(write_bundle(tmp_path_factory.mktemp("short") / "a.emotag", shape), threads=1)
+
+
+def player_of(**changes: Array) -> CuePlayer:
+    return CuePlayer(Cues(**{**cue_tensors(Shape(frames=7)), **changes}, windows_file=None))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_samples_are_judged_by_the_largest_however_their_squares_add_up() -> None:
+    quiet, loud = np.full(640, 0.1, np.float32), np.full(640, -3.9, np.float32)
+    for good in (quiet, loud, np.zeros(640, np.float32), noise(640)):
+        assert check_samples(good, 640) is good
+    for bad, message in ((np.nan, "NaN"), (np.inf, "NaN"), (-4.1, "reach 4"), (1e30, "reach")):
+        samples = quiet * 0
+        samples[17] = bad
+        with pytest.raises(AudioError, match=message):
+            check_samples(samples, 640)
+    with pytest.raises(AudioError, match="exactly 640"):
+        check_samples(quiet[:639], 640)
+    with pytest.raises(AudioError, match="one dimension"):
+        check_samples(quiet[None], 640)
+    with pytest.raises(AudioError, match="float64"):
+        check_samples(quiet.astype(np.float64), 640)
+
+
+def test_the_background_is_the_least_of_the_newest_four_seconds() -> None:
+    rng, loudness, levels = np.random.default_rng(0), Loudness(), [-66.0] * 100
+    for frame in range(700):
+        level = max(-60 + 30 * math.sin(frame / 40) + float(rng.normal(0, 3)), -66.0)
+        levels = [*levels[1:], level]
+        assert loudness._least(level) == min(levels)
+        if frame == 400:
+            loudness.reset()
+            levels = [-66.0] * 100
+
+
+def test_statistics_are_those_of_the_newest_frames() -> None:
+    clock, rows = StageClock(), np.random.default_rng(1).random((4096 + 777, len(STAGES) + len(KERNELS)))
+    assert clock.stats().frames == 0 and not clock.stats().stages
+    for number, row in enumerate(rows):
+        clock.record(*row[: len(STAGES)].tolist(), row[len(STAGES) :].tolist())
+        if number in (0, 62, 63, 64, 4095, 4096, 4160, len(rows) - 1):
+            stats, newest = clock.stats(), rows[max(number - 4095, 0) : number + 1]
+            assert stats.frames == number + 1
+            assert stats.stages["step"].p50 == pytest.approx(1000 * np.median(newest[:, len(STAGES) - 1]))
+            assert stats.kernels["skin"].mean == pytest.approx(newest[:, len(STAGES)].mean())
+
+
+def test_a_stance_lies_between_its_two_rows() -> None:
+    player = player_of()
+    for place in (0.0, 2.25, 5.75, 6.0, 9.5):
+        stance, first = player.stance(place, 3), math.floor(place)
+        rows, share = (player.at(first), player.at(first + 1)), place - first
+        joints = (1 - share) * player.poses[rows[0]] + share * player.poses[rows[1]]
+        joints[3:] = player.poses[3, 3:]
+        translation = (1 - share) * player.cues.translation[rows[0]] + share * player.cues.translation[rows[1]]
+        np.testing.assert_allclose(stance.joints, joints, atol=1e-6)
+        np.testing.assert_allclose(stance.translation, translation, atol=1e-6)
+        assert (stance.view is None) == (not share)  # this camera drifts
+        assert stance.joints.flags.c_contiguous and not np.shares_memory(stance.joints, player._stances)
+
+
+def test_a_track_has_one_camera_only_if_place_and_lens_never_change() -> None:
+    still = np.tile(np.eye(4), (7, 1, 1))
+    lens = np.full((7, 4), 100, np.float32)
+    zoomed = lens.copy()
+    zoomed[3, 0] = 101
+    assert player_of(view=still, intrinsics=lens).one_camera
+    assert not player_of(view=still, intrinsics=zoomed).one_camera
+    assert not player_of(intrinsics=lens).one_camera
+
+
+def test_every_frame_of_a_moving_camera_is_drawn_by_its_own(model: Model) -> None:
+    avatar = Avatar(model)
+    views = [avatar.camera_at(index).view for index in range(7)]
+    assert all(np.array_equal(view, model.cues.cues.view[row]) for row, view in enumerate(views))
+
+
+def test_a_moved_camera_is_the_same_one_elsewhere() -> None:
+    camera = Camera(np.eye(4), 100.0, 101.0, 30.0, 31.0, 64, 62)
+    view = np.eye(4)
+    view[0, 3] = 2
+    moved = camera.moved(view)
+    assert moved.view is view and camera.view[0, 3] == 0
+    assert moved.intrinsics == camera.intrinsics and (moved.width, moved.height) == (64, 62)
+
+
+def test_a_frame_s_emotion_is_what_it_was_made_with_however_late_it_is_asked(model: Model) -> None:
+    def frames(avatar: Avatar) -> Iterator[Array]:
+        avatar.emotion_seconds = 0.2
+        made = []
+        for number, samples in enumerate(noise(640 * 12).reshape(-1, 640)):
+            if number == 6:
+                avatar.emotion = "angry"
+            made.append(avatar.step(samples))
+            if asked:
+                assert made[-1].emotion.probabilities.sum() == pytest.approx(1, abs=1e-5)
+        return iter([np.append(frame.emotion.probabilities, frame.emotion.weight) for frame in made])
+
+    asked = True
+    at_once = list(frames(Avatar(model)))
+    asked = False
+    late = list(frames(Avatar(model)))
+    assert len({tuple(row) for row in late}) > 6
+    np.testing.assert_array_equal(at_once, late)
+
+
+def test_what_eased_hands_out_stays_as_it_is() -> None:
+    eased = Eased(3, 0.2)
+    eased.aim(np.ones(3, np.float32))
+    given = [eased.advance() for _ in range(60)]
+    copies = [value.copy() for value in given]
+    assert eased.still and np.array_equal(given[-1], np.ones(3))
+    eased.aim(np.zeros(3, np.float32))
+    assert not eased.still
+    for _ in range(10):
+        eased.advance()
+    np.testing.assert_array_equal(given, copies)

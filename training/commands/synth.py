@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--maps", type=int, default=_DEFAULTS.maps, metavar="K",
                      help="depth and normals of every K-th frame, 0: none (default: %(default)s)")  # fmt: skip
     how.add_argument("--supersample", type=int, default=2, metavar="N", help="samples a pixel and axis (default: 2)")
+    how.add_argument("--still-skin", action="store_true", help="no creases, no blushes: pictures as they once were")
     how.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
 
 
@@ -82,7 +83,8 @@ def corpus_options(options: argparse.Namespace) -> CorpusOptions:
         levels = tuple(int(level) for level in _names(options.levels))
     except ValueError:
         raise ControlError(f"--levels {options.levels}: give numbers with commas, such as 1,3") from None
-    same = ("identities", "first", "seconds", "clips", "seed", "size", "layout", "pictures", "maps", "supersample")
+    same = ("identities", "first", "seconds", "clips", "seed", "size", "layout", "pictures", "maps", "supersample",
+            "still_skin")  # fmt: skip
     return CorpusOptions(
         emotions=EMOTION_NAMES if options.emotions == "all" else _names(options.emotions),
         levels=levels,

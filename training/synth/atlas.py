@@ -76,6 +76,10 @@ class Atlas:
         """(N,C) colours as the atlas (SIZE²,C), with a border round each island."""
         return np.ascontiguousarray(values.astype(np.float32)[self._nearest])
 
+    def spread_numbers(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+        """(N,) numbers as the atlas (SIZE²,), with a border round each island."""
+        return np.ascontiguousarray(numbers[self._nearest])
+
 
 def make_atlas(head: HeadModel) -> Atlas:
     """Lay out Anny's head. Raises `CheckpointError` for a head without its texture coordinates and regions."""

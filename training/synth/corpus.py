@@ -29,6 +29,8 @@ __all__ = ["CorpusOptions", "make_corpus", "make_scene", "plan", "renderer_of"]
 
 _DONE = "synth.json"
 _UNFINISHED = ".unfinished"
+_STILL, _SKIN = "still", "creases and blood 1"
+"""Kinds of skin in `made_with`; the number rises when pictures of the same options change."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class CorpusOptions:
     pictures: str = "jpg"
     maps: int = 5
     supersample: int = 2
+    still_skin: bool = False
+    """skin that neither creases nor changes colour, as scenes before 21 November 2026 have it"""
 
     def __post_init__(self) -> None:
         ranges = {"identities": 1, "first": 0, "clips": 1, "maps": 0, "supersample": 1, "seed": 0, "size": 16}
@@ -124,7 +128,8 @@ def make_corpus(folder: Path, options: CorpusOptions, jobs: int = 1) -> Iterator
 def _check_same(path: Path, take: Take, options: CorpusOptions) -> None:
     """Refuse to go on with a corpus of another kind."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["made_with"]
+        # Scenes that do not say which skin they have are older than its creases.
+        found = {"skin": _STILL} | json.loads(path.read_text(encoding="utf-8"))["made_with"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{path}: cannot be read ({error}); delete {path.parent} to make it again") from error
     wanted = made_with(take, options)
@@ -139,7 +144,8 @@ def made_with(take: Take, options: CorpusOptions) -> dict[str, object]:
     """What a scene depends on beside its name, as plain values."""
     voice = choose_voice(take, options.voices)
     names = ("seconds", "size", "layout", "pictures", "maps", "supersample")
-    return {"seed": take.seed, "voice": voice.name} | {name: getattr(options, name) for name in names}
+    own = {"seed": take.seed, "voice": voice.name, "skin": _STILL if options.still_skin else _SKIN}
+    return own | {name: getattr(options, name) for name in names}
 
 
 def make_scene(folder: Path, take: Take, options: CorpusOptions) -> Path:
@@ -185,7 +191,9 @@ def _draw(folder: Path, take: Take, options: CorpusOptions) -> None:
     track = record(take, voice, options.seconds, anny_head().expression_names)
     renderer = renderer_of(take, options)
     camera = camera_of(take, options.size)
-    writer = SceneWriter(folder, renderer.figure, track, camera, options.layout, options.pictures, options.maps)
+    writer = SceneWriter(
+        folder, renderer.figure, track, camera, options.layout, options.pictures, options.maps, options.still_skin
+    )
     for row in range(len(track.performance.expression)):
         writer.frame(row, renderer)
     writer.finish(made_with(take, options))

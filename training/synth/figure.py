@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from ...plugins.camera import Camera
 from ..head import HeadModel
 from .atlas import Atlas, make_atlas
+from .blood import blood_of, blood_weights
+from .creases import Creases, folded, paint_creases
 from .hair import Hair, make_hair, paint_strands
 from .identity import Identity
 from .landmarks import INNER_LIPS, landmark_vertices
 from .mouth_eyes import lash_cover, paint_eye, paint_flesh, paint_teeth
 from .noise import Doubles, smoothstep
-from .posing import pose_vertices
+from .posing import pose_vertices, rotation_matrix
 from .raster import project, rasterize
 from .skin import paint_skin
 
-__all__ = ["Figure", "Pose", "anny_head", "make_figure", "vertex_normals"]
+__all__ = ["Figure", "Pose", "Skin", "anny_head", "make_figure", "vertex_normals"]
 
 Floats = NDArray[np.float32]
 
@@ -46,6 +48,18 @@ class Pose:
     """(6,) left, right"""
     translation: Floats
     """(3,)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Skin:
+    """What an expression and a feeling do to the skin in one frame, beside moving it. `Figure.skin` makes one."""
+
+    creases: Floats
+    """(K,) how far each of `CREASES` is folded, 0…1"""
+    blood: Floats
+    """(A,) change of absorbance by area, of `blood.AREAS`"""
+    turn: Doubles
+    """(3,3) rotation of the head, from the template to the world"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +92,9 @@ class Figure:
     """(F,)"""
     lash: NDArray[np.bool_]
     """(F,)"""
+    creases: Creases
+    blood: Floats
+    """(V,A) how much of each area of blood a vertex is"""
     rest_jaw: float
     """rad about x, at most 0: shuts the lips of this shape, which its controls leave ajar by up to a millimetre"""
 
@@ -100,6 +117,14 @@ class Figure:
         angles = np.concatenate([pose.rotation, pose.neck, pose.jaw, pose.eyes])
         return pose_vertices(self.head, self.template, pose.expression, angles) + pose.translation
 
+    def skin(self, pose: Pose, emotion: str, felt: float) -> Skin:
+        """The skin of a pose, in an emotion that the blood follows by `felt` (0…1)."""
+        return Skin(
+            creases=folded(pose.expression, self.head.expression_names),
+            blood=blood_of(emotion, felt, self.identity),
+            turn=rotation_matrix(pose.rotation) @ rotation_matrix(pose.neck),
+        )
+
 
 @functools.cache
 def anny_head() -> HeadModel:
@@ -118,7 +143,7 @@ def make_figure(identity: Identity) -> Figure:
     hair = make_hair(head, identity)
     dressed = head if hair is None else _with_hair(head, hair)
     template = dressed.v_template + dressed.shape_basis.astype(np.float64) @ identity.shape
-    colours, lash_there = _paint(head, atlas, identity)
+    colours, lash_there, creases = _paint(head, atlas, identity)
     strands, cut = paint_strands(identity)
     none = np.zeros(len(dressed.faces) - len(head.faces), bool)
     lash = np.concatenate([head.region("left_lashes", "right_lashes"), none])
@@ -146,8 +171,18 @@ def make_figure(identity: Identity) -> Figure:
         ),
         eyeball=np.concatenate([head.region("left_eye", "right_eye"), none]),
         lash=lash,
+        creases=creases,
+        blood=_blood(head, len(template)),
         rest_jaw=_rest_jaw(head, template[: head.vertex_count]),
     )
+
+
+def _blood(head: HeadModel, count: int) -> Floats:
+    """(count,A) areas of blood; hair has none."""
+    skin = np.zeros(head.vertex_count, bool)
+    skin[np.unique(head.faces[head.region("skin", "lips", "eyelids", "ears")])] = True
+    weights = blood_weights(head.v_template.astype(np.float64), _softened(head, *_SOFT["lip"]), skin)
+    return np.pad(weights, ((0, count - head.vertex_count), (0, 0)))
 
 
 def _rest_jaw(head: HeadModel, template: Doubles) -> float:
@@ -189,8 +224,8 @@ def _with_hair(head: HeadModel, hair: Hair) -> HeadModel:
     )
 
 
-def _paint(head: HeadModel, atlas: Atlas, identity: Identity) -> tuple[Floats, NDArray[np.bool_]]:
-    """The atlas (SIZE²,4) of reflectance and gloss, and which texels of lashes are there (SIZE²,)."""
+def _paint(head: HeadModel, atlas: Atlas, identity: Identity) -> tuple[Floats, NDArray[np.bool_], Creases]:
+    """The atlas (SIZE²,4) of reflectance and gloss, which texels of lashes are there (SIZE²,), and the creases."""
     assert head.face_regions is not None
     region = head.face_regions[atlas.face]
     names = {name: index for index, name in enumerate(head.region_names)}
@@ -198,6 +233,8 @@ def _paint(head: HeadModel, atlas: Atlas, identity: Identity) -> tuple[Floats, N
     outer = np.isin(region, [names[name] for name in ("skin", "lips", "eyelids", "ears")])
     soft = {name: atlas.at(_softened(head, *names_of), head.faces)[outer] for name, names_of in _SOFT.items()}
     colour[outer], gloss[outer] = paint_skin(atlas.position[outer], soft["lip"], soft["lid"], soft["ear"], identity)
+    free = (1 - smoothstep(soft["lip"], 0.05, 0.45)) * (1 - smoothstep(soft["lid"], 0.3, 0.8))
+    creases = paint_creases(atlas, np.flatnonzero(outer), free, identity)
     for name, tongue in (("mouth", False), ("tongue", True)):
         part = region == names[name]
         colour[part], gloss[part] = paint_flesh(atlas.position[part], tongue, identity)
@@ -213,7 +250,7 @@ def _paint(head: HeadModel, atlas: Atlas, identity: Identity) -> tuple[Floats, N
         colour[lash] = 0.010
         there[lash] = lash_cover(atlas.position[lash], centre, identity)
     spread = atlas.spread(np.concatenate([colour, gloss[:, None], there[:, None]], axis=1))
-    return np.ascontiguousarray(spread[:, :4]), spread[:, 4] > 0.5
+    return np.ascontiguousarray(spread[:, :4]), spread[:, 4] > 0.5, creases
 
 
 _SOFT = {"lip": ("lips", "mouth"), "lid": ("eyelids",), "ear": ("ears",)}

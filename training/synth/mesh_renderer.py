@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ...plugins.camera import Camera
 from .atlas import SIZE
-from .figure import Figure, light_share, vertex_normals
+from .blood import tint
+from .figure import Figure, Skin, light_share, vertex_normals
 from .hair import CROWN, STRANDS
 from .light import Lighting, irradiance, to_srgb
 from .noise import Doubles
@@ -26,6 +27,9 @@ Floats = NDArray[np.float32]
 _CORNEA = 240.0
 _SKIN_SHINE = 22.0
 _HAIR_SHINE = 30.0
+_STEP = 0.35  # slope at which the light of tilted skin is sampled; it is taken to be linear between
+_LEAST_LIT, _MOST_LIT = 0.4, 1.6  # of the light without a crease
+_HIDDEN = np.array([0.80, 1.0, 1.05, 1.0], np.float32)  # light that is scattered into a crease is red
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +95,14 @@ class MeshRenderer:
         self._wrap = np.where(figure.cover < 1.9, 0.55, 0.22)
         self._is_hair = np.arange(len(figure.head.faces)) >= figure.head_faces
 
-    def draw(self, points: Doubles, camera: Camera) -> Drawing:
-        """One frame of posed vertices (V,3), `figure.vertices`: its colour and mask."""
+    def draw(self, points: Doubles, camera: Camera, skin: Skin | None = None) -> Drawing:
+        """One frame of posed vertices (V,3), `figure.vertices`: its colour and mask.
+
+        skin: creases and blood, `figure.skin`; None is skin at rest.
+        """
         normals = vertex_normals(points, self.figure.head.faces)
         fine = self._rasterize(points, _finer(camera, self.supersample))
-        colour = self._shade(points, normals, fine.fragments, camera)
+        colour = self._shade(points, normals, fine.fragments, camera, skin)
         side = self.supersample
         total = np.zeros((fine.height * fine.width, 4), np.float32)
         total[fine.fragments.pixel, :3] = np.minimum(colour, 4)
@@ -153,18 +160,31 @@ class MeshRenderer:
         at = np.floor(self._coordinates(fragments)).astype(np.int32)
         return at[:, 1] % STRANDS[0], at[:, 0] % STRANDS[1]
 
-    def _shade(self, points: Doubles, normals: Doubles, fragments: Fragments, camera: Camera) -> Floats:
+    def _shade(
+        self, points: Doubles, normals: Doubles, fragments: Fragments, camera: Camera, skin: Skin | None
+    ) -> Floats:
         """(N,3) linear colour. Light is a matter of vertices, the mesh is fine; texture and eyes of fragments."""
         figure = self.figure
         light = irradiance(normals, figure.ambient, self._key_seen, self.lighting, self._wrap)
         shine = self._shine(points, normals, camera)
         at_vertex = np.concatenate([light, shine[:, None]], axis=1).astype(np.float32)
+        if skin is not None and skin.blood.any():  # it is below the shine
+            at_vertex[:, :3] *= tint(figure.blood, skin.blood)
         corners = figure.head.faces[fragments.face]
         mixed = _mixed(at_vertex, corners, fragments.bary)
         hair = self._is_hair[fragments.face]
-        skin = np.flatnonzero(~hair)
+        bare = np.flatnonzero(~hair)
+        texel = self._texel(fragments.take(bare))
         paint = np.empty((len(corners), 4), np.float32)
-        paint[skin] = figure.atlas[self._texel(fragments.take(skin))]
+        paint[bare] = figure.atlas[texel]
+        if skin is not None and skin.creases.any():
+            row = figure.creases.index[texel]
+            there = np.flatnonzero(row)
+            index = bare[there]
+            tilt = self._tilt(points, normals, camera, skin)
+            mixed[index] = _creased(
+                mixed[index], figure.creases.at(skin.creases)[row[there]], tilt, corners[index], fragments.bary[index]
+            )
         strands = np.flatnonzero(hair)
         if len(strands):
             row, column = self._strand_texel(fragments.take(strands))
@@ -176,13 +196,38 @@ class MeshRenderer:
             colour[eyes] += self._cornea(points, normals, fragments.take(eyes), camera)
         return np.asarray(colour, np.float32)
 
-    def _shine(self, points: Doubles, normals: Doubles, camera: Camera) -> Doubles:
-        """(V,) highlight of the key: a broad one on skin (Blinn-Phong), a band across strands (Kajiya and Kay)."""
+    def _tilt(self, points: Doubles, normals: Doubles, camera: Camera, skin: Skin) -> Floats:
+        """(V,8) change of light and shine for skin that rises by 1 in 1 to the person's left, then upwards; hair: 0."""
+        head = slice(self.figure.head_vertices)
+        own, half = normals[head], self._half(points[head], camera)
+        slopes = []
+        for along in (skin.turn[:, 0], skin.turn[:, 1]):
+            across = _STEP * (along - own * (own @ along)[:, None])
+            low, high = (self._light_of(own + sign * across, half) for sign in (1, -1))
+            slopes.append((high - low) / (2 * _STEP))
+            slopes[-1][:, :3] *= tint(self.figure.blood[head], skin.blood)
+        return np.pad(np.concatenate(slopes, axis=1), ((0, len(points) - len(own)), (0, 0))).astype(np.float32)
+
+    def _light_of(self, normals: Doubles, half: Doubles) -> Doubles:
+        """(H,4) light and shine of the head's vertices, had they these normals (H,3), of any length."""
+        head = slice(self.figure.head_vertices)
+        unit = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+        light = irradiance(unit, self.figure.ambient[head], self._key_seen[head], self.lighting, self._wrap[head])
+        shine = _skin_shine(unit, half) * self._key_seen[head]
+        return np.concatenate([light, shine[:, None]], axis=1)
+
+    def _half(self, points: Doubles, camera: Camera) -> Doubles:
+        """(V,3) unit vectors half-way between the camera and the key."""
         toward = _eye_of(camera) - points
         toward /= np.linalg.norm(toward, axis=1, keepdims=True)
         half = toward + self.lighting.key
         half /= np.linalg.norm(half, axis=1, keepdims=True)
-        shine = 3.0 * np.clip((normals * half).sum(axis=1), 0, 1) ** _SKIN_SHINE
+        return np.asarray(half)
+
+    def _shine(self, points: Doubles, normals: Doubles, camera: Camera) -> Doubles:
+        """(V,) highlight of the key: a broad one on skin (Blinn-Phong), a band across strands (Kajiya and Kay)."""
+        half = self._half(points, camera)
+        shine = _skin_shine(normals, half)
         strands = slice(self.figure.head_vertices, None)
         along = CROWN - normals[strands] * (normals[strands] @ CROWN)[:, None]
         along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
@@ -205,6 +250,26 @@ class MeshRenderer:
             half /= np.linalg.norm(half, axis=1, keepdims=True)
             total += colour * np.clip((normal * half).sum(axis=1), 0, 1)[:, None] ** _CORNEA
         return total.astype(np.float32)
+
+
+def _skin_shine(normals: Doubles, half: Doubles) -> Doubles:
+    """(V,) before shadows."""
+    return np.asarray(3.0 * np.clip((normals * half).sum(axis=1), 0, 1) ** _SKIN_SHINE)
+
+
+def _creased(lit: Floats, crease: Floats, tilt: Floats, corners: NDArray[np.int32], bary: Floats) -> Floats:
+    """(N,4) light and shine of creased skin: tilted, and hidden from a share of what comes.
+
+    Args:
+        lit: (N,4) what smooth skin has.
+        crease: (N,3) slopes and share, `Creases.at`.
+        tilt: (V,8) `MeshRenderer._tilt`.
+        corners: (N,3) of the fragments, as is bary.
+    """
+    slope = _mixed(tilt, corners, bary)
+    light = lit + crease[:, :1] * slope[:, :4] + crease[:, 1:2] * slope[:, 4:]
+    light = np.clip(light, _LEAST_LIT * lit, _MOST_LIT * lit)
+    return np.asarray(light * (1 - crease[:, 2:] * _HIDDEN), np.float32)
 
 
 def _mixed(values: Floats, corners: NDArray[np.int32], bary: Floats) -> Floats:

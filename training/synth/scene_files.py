@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...plugins.camera import Camera
+from ...runtime.manifest import EMOTIONS as CLASSES
+from ..corpus import LOOKS
 from ..released_cameras import TRANSLATION
+from .blood import felt
 from .encode import encode_picture, write_wav
 from .figure import Figure, Pose, anny_head
 from .identity import identity_feature
@@ -56,7 +60,7 @@ class SceneWriter:
     """Writes one scene into `folder`, which exists.
 
     figure, track, camera: what was drawn. layout: of `LAYOUTS`. kind: `jpg` or `png`.
-    maps: depth and normals of every so many frames; 0 for none.
+    maps: depth and normals of every so many frames; 0 for none. still_skin: neither creases nor blood.
     """
 
     folder: Path
@@ -66,11 +70,14 @@ class SceneWriter:
     layout: str = "vhap"
     kind: str = "jpg"
     maps: int = 5
+    still_skin: bool = False
 
     def frame(self, row: int, renderer: MeshRenderer) -> None:
         """Draw and write one picture with its mask, landmarks and maps."""
-        points = self.figure.vertices(pose_of(self.track, row, self.figure.rest_jaw))
-        drawing = renderer.draw(points, self.camera)
+        pose = pose_of(self.track, row, self.figure.rest_jaw)
+        points = self.figure.vertices(pose)
+        skin = None if self.still_skin else self.figure.skin(pose, self.track.take.emotion, float(self._felt[row]))
+        drawing = renderer.draw(points, self.camera, skin)
         picture, mask, marks = (self._path(name, row) for name in _PICTURES[self.layout])
         picture.write_bytes(encode_picture(drawing.rgb, self.kind))
         mask.write_bytes(encode_picture(drawing.mask, "png"))
@@ -98,6 +105,12 @@ class SceneWriter:
         segments = [[s.phoneme, round(s.start, 5), round(s.end, 5)] for s in self.track.utterance.segments]
         _write_json(self.folder / "phonemes.json", {"frame_rate": 25, "unit": "s", "segments": segments})
         _write_json(self.folder / "synth.json", {**self._about(), "made_with": made_with})
+
+    @functools.cached_property
+    def _felt(self) -> NDArray[np.float32]:
+        """(T,) how much of the take's emotion the blood follows."""
+        neutral = LOOKS[self.track.take.emotion].probabilities.get("neutral", 0.0)
+        return felt(1 - self.track.performance.emotion[:, CLASSES.index("neutral")], 1 - neutral)
 
     @property
     def _frames(self) -> int:

@@ -15,7 +15,7 @@ from ...runtime.manifest import ACTION_UNITS
 from ..corpus import LOOKS, upper_face
 from .corpus import CorpusOptions, renderer_of
 from .encode import encode_picture
-from .figure import Pose, anny_head
+from .figure import Pose, Skin, anny_head
 from .mesh_renderer import MeshRenderer
 from .motion import held_manner
 from .noise import Doubles
@@ -72,19 +72,22 @@ def _row(options: CorpusOptions, identity: int, level: int) -> NDArray[np.uint8]
     take = Take(options.seed, identity, "neutral", 0, 0)
     renderer = renderer_of(take, options)
     camera = camera_of(take, options.size)
-    rest = renderer.figure.rest_jaw
-    cells = [_cell(renderer, emotion_pose("neutral", 0.0, rest), camera)]
+    figure = renderer.figure
+    calm = emotion_pose("neutral", 0.0, figure.rest_jaw)
+    cells = [_cell(renderer, calm, camera)]
     for angle in (35, 80):
-        cells.append(_cell(renderer, emotion_pose("neutral", 0.0, rest), _turned(camera, np.radians(angle))))
-    cells.append(_cell(renderer, emotion_pose("neutral", 0.0, rest, _OPEN_JAW), camera))
+        cells.append(_cell(renderer, calm, _turned(camera, np.radians(angle))))
+    cells.append(_cell(renderer, emotion_pose("neutral", 0.0, figure.rest_jaw, _OPEN_JAW), camera))
     for emotion in options.emotions:
         if emotion != "neutral":
-            cells.append(_cell(renderer, emotion_pose(emotion, LEVELS[level], rest), camera))
+            pose = emotion_pose(emotion, LEVELS[level], figure.rest_jaw)
+            skin = None if options.still_skin else figure.skin(pose, emotion, LEVELS[level])
+            cells.append(_cell(renderer, pose, camera, skin))
     return np.hstack(cells)
 
 
-def _cell(renderer: MeshRenderer, pose: Pose, camera: Camera) -> NDArray[np.uint8]:
-    return renderer.draw(renderer.figure.vertices(pose), camera).rgb
+def _cell(renderer: MeshRenderer, pose: Pose, camera: Camera, skin: Skin | None = None) -> NDArray[np.uint8]:
+    return renderer.draw(renderer.figure.vertices(pose), camera, skin).rgb
 
 
 def _turned(camera: Camera, angle: float) -> Camera:

@@ -76,14 +76,31 @@ class TokenHistory:
 
     def append(self, tokens: Float) -> None:
         """Copies tokens [n, H] in."""
-        for token in tokens:
-            self._ring[self.count % len(self._ring)] = token
-            self.count += 1
+        ring, new = self._ring, len(tokens)
+        if new > len(ring):
+            self.count += new - len(ring)
+            tokens, new = tokens[-len(ring) :], len(ring)
+        slot = self.count % len(ring)
+        fitting = len(ring) - slot
+        self.count += new
+        if new <= fitting:
+            ring[slot : slot + new] = tokens
+        else:
+            ring[slot:], ring[: new - fitting] = tokens[:fitting], tokens[fitting:]
 
     def read(self, first: int, out: Float) -> None:
-        """Copies the tokens [first, first + len(out)) to `out`."""
-        for row in range(len(out)):
-            out[row] = self._ring[max(0, first + row) % len(self._ring)]
+        """Copies the tokens [first, first + len(out)) to `out`, up to the capacity."""
+        ring = self._ring
+        if first < 0:
+            before = min(-first, len(out))
+            out[:before] = ring[0]
+            out, first = out[before:], 0
+        slot, wanted = first % len(ring), len(out)
+        fitting = len(ring) - slot
+        if wanted <= fitting:
+            out[:] = ring[slot : slot + wanted]
+        else:
+            out[:fitting], out[fitting:] = ring[slot:], ring[: wanted - fitting]
 
 
 class MotionNetwork:

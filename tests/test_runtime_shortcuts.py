@@ -16,6 +16,7 @@ from emotag.runtime.audio import check_samples
 from emotag.runtime.cues import CuePlayer
 from emotag.runtime.easing import Eased
 from emotag.runtime.loudness import Loudness
+from emotag.runtime.motion import TokenHistory
 from emotag.runtime.stats import KERNELS, STAGES, StageClock
 from emotag.runtime.tensors import Cues
 
@@ -141,3 +142,23 @@ def test_what_eased_hands_out_stays_as_it_is() -> None:
     for _ in range(10):
         eased.advance()
     np.testing.assert_array_equal(given, copies)
+
+
+def test_a_history_is_that_of_all_tokens_however_it_wraps() -> None:
+    rng, history, heard = np.random.default_rng(2), TokenHistory(7, 2), np.zeros((0, 2), np.float32)
+    for count in rng.integers(1, 10, 60):
+        new = rng.random((count, 2), np.float32)
+        history.append(new)
+        heard = np.concatenate([heard, new])
+        assert history.count == len(heard)
+        for size in range(1, 8):
+            out = np.empty((size, 2), np.float32)
+            history.read(len(heard) - size, out)
+            expected = heard[np.maximum(np.arange(len(heard) - size, len(heard)), 0)]
+            np.testing.assert_array_equal(out, expected)
+    early, out = TokenHistory(7, 2), np.empty((5, 2), np.float32)
+    early.append(heard[:3])
+    for first in (-9, -5, -4, -2, 0):
+        early.read(first, out[: max(min(5, 3 - first), 1)])
+        rows = np.maximum(np.arange(first, first + 5), 0)[: max(min(5, 3 - first), 1)]
+        np.testing.assert_array_equal(out[: len(rows)], heard[rows])

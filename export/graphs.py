@@ -16,6 +16,7 @@ from ..runtime.errors import ExportError
 from ..runtime.manifest import AUDIO_TENSORS
 from ..training.checkpoint import Checkpoint
 from .audio_graph import AudioStep
+from .encoder_property import describe_encoder
 from .motion_graph import MotionStep
 from .step import StepModule
 
@@ -64,6 +65,8 @@ def write_graph(graph: Graph, path: Path) -> None:
     _check_interface(model, graph)
     if graph.precision == "int8":
         model = quantise(model)
+    elif isinstance(graph.module, AudioStep):
+        describe_encoder(model, graph.module)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 

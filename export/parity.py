@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..runtime.encoder import StreamingEncoder
 from ..runtime.errors import ExportError
+from ..runtime.graph_encoder import GraphEncoder
 from ..runtime.graphs import Bound, BoundGraph
 from ..runtime.graphs import Graph as Session
 from ..runtime.manifest import AudioSpec, MotionSpec
@@ -183,7 +184,9 @@ def _audio(
     audio = np.pad(speech, (0, -len(speech) % step))
     offline = encoder.extract(audio)
     stepped = _stepped(graph.module, encoder, audio)
-    streamed, timings["audio"] = _streamed(folder / graph.file, spec, graph.module, audio)
+    path = folder / graph.file
+    states = {name: value.numpy() for name, value in graph.module.initial_state().items()}
+    streamed, timings["audio"] = _streamed(_bound(path, spec, states, graph.native), spec, audio)
     count = len(stepped)
     definition = Difference.of(offline[:count], stepped)
     exported = Difference.of(stepped, streamed)
@@ -196,7 +199,16 @@ def _audio(
         "streaming_against_offline": asdict(definition),
         "onnx_against_pytorch": asdict(exported),
     }
+    if not graph.native and GraphEncoder.is_known(path):  # the processor takes its weights, a GPU runs it
+        streamed, timings["audio"] = _streamed(NativeBound(NativeEncoder(path, spec, 1, states)), spec, audio)
+        kernels = Difference.of(stepped, streamed)
+        checks.append(Check("audio: kernels against PyTorch, max", kernels.relative, GRAPH_BOUND))
+        report["audio"]["kernels_against_pytorch"] = asdict(kernels)
     return offline[:count], streamed
+
+
+def _bound(path: Path, spec: AudioSpec, states: Mapping[str, Float], native: bool) -> Bound:
+    return NativeBound(NativeEncoder(path, spec)) if native else BoundGraph(Session(path), states)
 
 
 @torch.no_grad()
@@ -221,11 +233,8 @@ def _stepped(module: AudioStep, encoder: StreamingWav2Vec2, audio: Float) -> Flo
     return torch.cat(tokens).numpy()
 
 
-def _streamed(path: Path, spec: AudioSpec, module: AudioStep, audio: Float) -> tuple[Float, float]:
+def _streamed(bound: Bound, spec: AudioSpec, audio: Float) -> tuple[Float, float]:
     """Tokens by the shipped file through the runtime, and the CPU time of a step in ms."""
-    states = {name: value.numpy() for name, value in module.initial_state().items()}
-    native = spec.encoder is not None
-    bound: Bound = NativeBound(NativeEncoder(path, spec)) if native else BoundGraph(Session(path), states)
     runner = StreamingEncoder(bound, spec)
     tokens: list[Float] = []
     times = []

@@ -179,6 +179,12 @@ class EncoderWeights:
         scale: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
         bias: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
     ) -> None: ...
+    def add_floats(
+        self,
+        weights: Annotated[NDArray[numpy.float32], dict(shape=(None, None), device="cpu", writable=False)],
+        taps: int,
+        bias: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> None: ...
     def add_norm(
         self,
         gain: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],

@@ -1,6 +1,7 @@
-"""The streaming Wav2Vec2 in 8 bits: weights that avatars share, and what each of them remembers.
+"""The streaming Wav2Vec2 in 8 bits or in floats: weights that avatars share, and what each of them remembers.
 
-Source of the arithmetic: docs/bundle.md, audio.safetensors. `export.encoder_tensors` writes what is read here.
+Source of the arithmetic: docs/bundle.md, audio.safetensors. `export.encoder_tensors` writes what is read here in 8
+bits; in floats the names are the same, without levels and scales.
 """
 
 from __future__ import annotations
@@ -89,15 +90,16 @@ class EncoderSizes:
 class EncoderWeights:
     """Weights of an encoder, packed for the kernels. Nothing in it changes; streams on several threads may share it."""
 
-    def __init__(self, sizes: EncoderSizes, read: Read, file: str = "audio.safetensors") -> None:
-        """read: gives the tensor of a name, or raises; each is asked for once or twice. file: named in errors.
+    def __init__(self, sizes: EncoderSizes, read: Read, file: str = "audio.safetensors", floats: bool = False) -> None:
+        """read: gives the tensor of a name, or raises; each is asked for once or twice. file: named in errors. floats:
+        whether the weights of products are float32, in any order in memory, instead of int8 with a scale.
 
         Raises:
             BundleError: a tensor has the wrong type, shape or values.
             BackendError: there is not enough memory.
         """
         self.sizes = sizes
-        self._read, self._file = read, file
+        self._read, self._file, self._in_floats = read, file, floats
         definition = [sizes.chunk, sizes.lookahead, sizes.context]
         network = [sizes.hidden, sizes.heads, sizes.inner, sizes.layers, sizes.groups]
         try:
@@ -133,25 +135,48 @@ class EncoderWeights:
                     position = self._position()
                 self._add(name, 1, *(part[group] for part in position))
                 group += 1
+            elif self._in_floats:
+                self._add(
+                    name, taps, self._weight(f"{name}.weight", (outputs, taps * inputs)), self._bias(name, outputs)
+                )
             else:
                 weight = self._tensor(f"{name}.weight", np.int8, (outputs, taps * inputs))
-                scale, bias = (self._floats(f"{name}.{part}", (outputs,)) for part in ("scale", "bias"))
-                self._add(name, taps, weight, scale, bias)
+                self._add(name, taps, weight, self._bias(name, outputs), self._floats(f"{name}.scale", (outputs,)))
 
-    def _position(self) -> tuple[npt.NDArray[np.int8], Floats, Floats]:
+    def _position(self) -> tuple[npt.NDArray[Any], ...]:
+        """Weights, biases and, in 8 bits, scales of all groups."""
         groups, width = self.sizes.groups, self.sizes.hidden // self.sizes.groups
-        weight = self._tensor("position.weight", np.int8, (groups, width, self.sizes.taps * width))
-        scale = self._floats("position.scale", (groups, width))
-        return weight, scale, self._floats("position.bias", (groups * width,)).reshape(groups, width)
+        shape = (groups, width, self.sizes.taps * width)
+        bias = self._bias("position", groups * width).reshape(groups, width)
+        if self._in_floats:
+            return self._weight("position.weight", shape), bias
+        return self._tensor("position.weight", np.int8, shape), bias, self._floats("position.scale", (groups, width))
 
-    def _add(self, name: str, taps: int, weight: npt.NDArray[np.int8], scale: Floats, bias: Floats) -> None:
+    def _add(self, name: str, taps: int, weight: npt.NDArray[Any], bias: Floats, scale: Floats | None = None) -> None:
+        try:
+            if scale is None:
+                self.kernel.add_floats(weight, taps, bias)
+            else:
+                self.kernel.add(weight, taps, self._levels(name), scale, bias)
+        except ValueError as cause:
+            raise self._error(f"{name}.weight", f"cannot be used ({cause})") from cause
+
+    def _levels(self, name: str) -> int:
         levels = int(self._tensor(f"{name}.levels", np.int32, (1,))[0])
         if not 1 <= levels <= 255:
             raise self._error(f"{name}.levels", f"is {levels}, not from 1 to 255")
-        try:
-            self.kernel.add(weight, taps, levels, scale, bias)
-        except ValueError as cause:
-            raise self._error(f"{name}.weight", f"cannot be used ({cause})") from cause
+        return levels
+
+    def _bias(self, name: str, outputs: int) -> Floats:
+        return self._floats(f"{name}.bias", (outputs,))
+
+    def _weight(self, name: str, shape: Shape) -> Floats:
+        """Floats in whatever order they lie: packing reads them once, and they are too many for a copy."""
+        array: Floats = self._read(name)
+        self._check(name, array, np.float32, shape)
+        if not np.isfinite(array.sum()):  # NaN and infinity reach the sum
+            raise self._error(name, "holds NaN or infinity")
+        return array
 
     def _floats(self, name: str, shape: Shape) -> Floats:
         array: Floats = self._tensor(name, np.float32, shape)
@@ -161,11 +186,14 @@ class EncoderWeights:
 
     def _tensor(self, name: str, kind: type, shape: Shape) -> npt.NDArray[Any]:
         array = self._read(name)
+        self._check(name, array, kind, shape)
+        return np.ascontiguousarray(array)
+
+    def _check(self, name: str, array: npt.NDArray[Any], kind: type, shape: Shape) -> None:
         if array.dtype != kind:
             raise self._error(name, f"has type {array.dtype} instead of {np.dtype(kind)}")
         if array.shape != shape:
             raise self._error(name, f"has shape {array.shape} instead of {shape}")
-        return np.ascontiguousarray(array)
 
     def _error(self, name: str, problem: str) -> BundleError:
         return BundleError(f"{self._file}: {name} {problem}: export the bundle again".replace(":  ", ": "))

@@ -1,7 +1,10 @@
-"""The int8 encoder of a bundle, `audio.safetensors`, on the processor's own kernels; in place of a graph."""
+"""The encoder of a bundle on the processor's own kernels: `audio.safetensors` in 8 bits, or a graph's floats."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..plugins.encoder import CONVOLUTIONS, EncoderSizes, EncoderStream, EncoderWeights
 from .errors import BundleError
+from .graph_encoder import GraphEncoder
 from .graphs import Float, Interface, Shapes
 from .manifest import TOKEN_SAMPLES, AudioSpec, EncoderSpec
 
@@ -18,11 +22,23 @@ _MOST_FLOATS = 1 << 26  # of anything that an avatar remembers
 _MOST_INPUTS = 1 << 18  # of a product; more could exceed 32 bits
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Where weights come from: what is said of the encoder beside them, shapes by name, and a tensor of a name."""
+
+    encoder: EncoderSpec
+    shapes: Shapes
+    read: Callable[[str], NDArray[Any]]
+
+
 class NativeEncoder(Interface):
     """Weights of an encoder in memory. Shared by avatars: running it keeps nothing in it."""
 
-    def __init__(self, path: Path, spec: AudioSpec, threads: int = 1) -> None:
-        """spec: of the manifest, with its section `encoder`. threads: that share a step.
+    def __init__(
+        self, path: Path, spec: AudioSpec, threads: int = 1, states: Mapping[str, Float] | None = None
+    ) -> None:
+        """path: of audio.safetensors, the manifest having a section `encoder`; or of audio.onnx, if `GraphEncoder`
+        knows it. threads: that share a step. states: initial ones of the graph, for audio.onnx.
 
         Raises:
             BundleError: the file is not what docs/bundle.md says.
@@ -32,13 +48,25 @@ class NativeEncoder(Interface):
         inputs: Shapes = {"samples": (TOKEN_SAMPLES * chunk,), "mask": (spec.context_tokens,)}
         super().__init__(path.name, inputs, {"tokens": (chunk, spec.hidden_size)})
         self.threads = threads
+        with self._quantised(path, spec) if states is None else self._graph(path, spec, states) as source:
+            sizes = self._sizes(spec, source)
+            self.weights = EncoderWeights(sizes, source.read, path.name, floats=states is not None)
+
+    @contextmanager
+    def _quantised(self, path: Path, spec: AudioSpec) -> Iterator[_Source]:
+        if spec.encoder is None:
+            raise self.error("manifest.json has no section audio.encoder")
         try:
             with safe_open(path, framework="numpy") as file:
                 shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-                sizes = self._sizes(spec, shapes)
-                self.weights = EncoderWeights(sizes, lambda name: self._tensor(file, name), path.name)
+                yield _Source(spec.encoder, shapes, lambda name: self._tensor(file, name))
         except (SafetensorError, OSError) as error:
             raise BundleError(f"{path.name} is not a safetensors file ({error}): export the bundle again") from None
+
+    @contextmanager
+    def _graph(self, path: Path, spec: AudioSpec, states: Mapping[str, Float]) -> Iterator[_Source]:
+        graph = GraphEncoder(path, spec, states)
+        yield _Source(graph.spec, graph.shapes, graph.read)
 
     def _tensor(self, file: Any, name: str) -> NDArray[Any]:
         try:
@@ -47,23 +75,22 @@ class NativeEncoder(Interface):
             raise self.error(f"{name} is missing or of an unknown type ({error})") from None
         return array
 
-    def _sizes(self, spec: AudioSpec, shapes: Shapes) -> EncoderSizes:
-        if spec.encoder is None:
-            raise self.error("manifest.json has no section audio.encoder")
+    def _sizes(self, spec: AudioSpec, source: _Source) -> EncoderSizes:
+        shapes, encoder = source.shapes, source.encoder
         sizes = EncoderSizes(
             chunk=spec.chunk_tokens,
             lookahead=spec.lookahead_tokens,
             context=spec.context_tokens,
             channels=tuple(self._side(shapes, f"convolutions.{i}.weight") for i in range(CONVOLUTIONS)),
             hidden=spec.hidden_size,
-            heads=spec.encoder.heads,
+            heads=encoder.heads,
             inner=self._side(shapes, "layers.0.up.weight"),
-            layers=spec.encoder.layers,
+            layers=encoder.layers,
             groups=self._side(shapes, "position.weight"),
-            pre_norm=spec.encoder.pre_norm,
+            pre_norm=encoder.pre_norm,
             conv_norm="convolutions.0.norm.weight" in shapes,
         )
-        self._check(sizes, spec.encoder)
+        self._check(sizes, encoder)
         return sizes
 
     def _side(self, shapes: Shapes, name: str) -> int:

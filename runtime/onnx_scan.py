@@ -1,4 +1,4 @@
-"""Finds weights that an ONNX file keeps elsewhere, without the onnx package.
+"""What an ONNX file holds, without the onnx package: whether its weights are its own, and where they lie.
 
 A bundle's graphs hold their own weights; one that names another file could make ONNX Runtime read from anywhere.
 The file is walked as protobuf, following only the fields in which a tensor can hide (onnx.proto, version 10).
@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import BundleError
 
@@ -24,6 +29,87 @@ _NESTED = {
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _MAX_DEPTH = 64
+_GRAPH, _METADATA = 7, 14  # of a model
+_INITIALIZER = 5  # of a graph
+_DIMS, _TYPE, _NAME, _RAW = 1, 2, 8, 9  # of a tensor
+_FLOAT = 1
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Float32 weights in a file: their shape, and the byte where they begin."""
+
+    path: Path
+    shape: tuple[int, ...]
+    offset: int
+
+    def read(self) -> NDArray[np.float32]:
+        """The weights. Raises OSError."""
+        array = np.fromfile(self.path, "<f4", prod(self.shape), offset=self.offset)
+        return array.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Properties that a model's exporter wrote into it, and its float32 weights by name."""
+
+    properties: dict[str, str]
+    tensors: dict[str, StoredTensor]
+
+
+def read_contents(path: Path) -> Contents:
+    """What the ONNX file at `path` holds; no weights are read. Raises BundleError if it is not one."""
+    properties: dict[str, str] = {}
+    tensors: dict[str, StoredTensor] = {}
+    try:
+        with path.open("rb") as file:
+            # Closed with the last view of it; an error's traceback holds some.
+            _collect(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), properties, tensors)
+    except (IndexError, ValueError):
+        raise BundleError(f"{path.name} is not an ONNX file: export the bundle again") from None
+    return Contents(properties, tensors)
+
+
+def _collect(path: Path, data: mmap.mmap, properties: dict[str, str], tensors: dict[str, StoredTensor]) -> None:
+    with memoryview(data) as view:
+        start = _address(view)
+        for number, value in _fields(view):
+            if isinstance(value, memoryview) and number == _METADATA:
+                entry = {field: bytes(text) for field, text in _fields(value) if isinstance(text, memoryview)}
+                properties[entry.get(1, b"").decode()] = entry.get(2, b"").decode()
+            if isinstance(value, memoryview) and number == _GRAPH:
+                for inside, tensor in _fields(value):
+                    if inside == _INITIALIZER and isinstance(tensor, memoryview):
+                        tensors |= _stored(path, start, tensor)
+
+
+def _stored(path: Path, start: int, tensor: memoryview) -> dict[str, StoredTensor]:
+    """The tensor by its name if it is float32 and as bytes, as exporters write it."""
+    fields = list(_fields(tensor))
+    shape: list[int] = []
+    for number, value in fields:
+        if number == _DIMS:
+            shape += [value] if isinstance(value, int) else _varints(value)
+    found = dict(fields)
+    raw, name = found.get(_RAW), found.get(_NAME)
+    if found.get(_TYPE) != _FLOAT or not isinstance(raw, memoryview) or not isinstance(name, memoryview):
+        return {}
+    if len(raw) != 4 * prod(shape):
+        raise ValueError("a tensor of another size than its shape says")
+    offset = _address(raw) - start if len(raw) else 0
+    return {bytes(name).decode(): StoredTensor(path, tuple(shape), offset)}
+
+
+def _varints(data: memoryview) -> list[int]:
+    at, found = 0, []
+    while at < len(data):
+        value, at = _varint(data, at)
+        found.append(value)
+    return found
+
+
+def _address(data: memoryview) -> int:
+    return int(np.frombuffer(data, np.uint8).ctypes.data)
 
 
 def check_self_contained(path: Path) -> None:

@@ -86,6 +86,18 @@ void define_weights(nb::module_& m) {
              self.add(arrays);
            },
            "weights"_a, "taps"_a, "levels"_a, "scale"_a, "bias"_a)
+      .def("add_floats",
+           [](Weights& self, nb::ndarray<const float, nb::numpy, nb::ndim<2>, nb::device::cpu> weights, int taps,
+              Floats bias) {
+             if (taps < 1) throw std::invalid_argument("weights are not a matrix");
+             const int outputs = static_cast<int>(weights.shape(0));
+             const int channels = static_cast<int>(weights.shape(1)) / taps;
+             const encoder::FloatArrays arrays = {outputs, taps, channels, weights.data(), weights.stride(0),
+                                                  weights.stride(1), exactly(bias, outputs)};
+             nb::gil_scoped_release unlocked;
+             self.add(arrays);
+           },
+           "weights"_a, "taps"_a, "bias"_a)
       .def("add_norm",
            [](Weights& self, Floats gain, Floats bias, float epsilon) {
              self.add_norm(static_cast<int>(gain.size()), gain.data(), exactly(bias, gain.size()), epsilon);

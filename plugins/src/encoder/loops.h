@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 #include "multiply.h"
+#include "multiply_rows.h"
 
 namespace emotag::encoder {
 
@@ -116,8 +117,31 @@ EMOTAG_HD void each_tile(const Product& product, const Rows& from, int rows, int
   }
 }
 
+// The same for sums of floats.
+template <class I>
+EMOTAG_HD void finish_floats(const Job& job, int panel, int first, int rows, const float* sums) {
+  using F = typename I::F;
+  for (int i = 0; i < kLanes; i += F::width) {
+    const F bias = F::load(job.product->bias + kLanes * panel + i);
+    for (int r = 0; r < rows; ++r) {
+      float* to = job.out + (first + r) * job.stride + kLanes * panel + i;
+      F y = F::load(sums + kLanes * r + i) + bias;
+      if (job.then == Then::kGelu) y = gelu_of(y);
+      if (job.then == Then::kAdd) y = y + F::load(to);
+      F::store(to, y);
+    }
+  }
+}
+
 template <class I>
 void panels(const Job& job, int first, int last) {
+  if (job.product->floats != nullptr) {
+    for (int panel = first; panel < last; ++panel)
+      each_float_tile<I>(*job.product, job.from, job.rows, panel, [&](int row, int rows, const float* sums) {
+        finish_floats<I>(job, panel, row, rows, sums);
+      });
+    return;
+  }
   for (int panel = first; panel < last; ++panel)
     each_tile<I>(*job.product, job.from, job.rows, panel, [&](int row, int rows, const int32_t* sums) {
       finish<I>(job, panel, row, rows, sums);

@@ -75,4 +75,29 @@ Product pack(const ProductArrays& arrays, Arena* arena) {
   return p;
 }
 
+Product pack(const FloatArrays& arrays, Arena* arena) {
+  Product p;
+  const int step = arrays.taps > 1 ? padded(arrays.channels) : arrays.channels;
+  p.inputs = padded(arrays.taps * step);
+  p.outputs = arrays.outputs;
+  p.groups = p.inputs / kLanes;
+  p.panels = padded(arrays.outputs) / kLanes;
+  const size_t panel_floats = static_cast<size_t>(p.inputs) * kLanes;
+  float* packed = arena->take<float>(p.panels * panel_floats);
+  std::fill_n(packed, p.panels * panel_floats, 0.0f);
+  for (int panel = 0; panel < p.panels; ++panel) {
+    const int count = std::min(kLanes, p.outputs - panel * kLanes);
+    for (int tap = 0; tap < arrays.taps; ++tap)
+      for (int channel = 0; channel < arrays.channels; ++channel) {
+        const float* from = arrays.weights + panel * kLanes * arrays.output_step +
+                            (static_cast<int64_t>(tap) * arrays.channels + channel) * arrays.input_step;
+        float* to = packed + panel * panel_floats + (static_cast<size_t>(tap) * step + channel) * kLanes;
+        for (int i = 0; i < count; ++i) to[i] = from[i * arrays.output_step];
+      }
+  }
+  p.floats = packed;
+  p.bias = arena->padded_copy(arrays.bias, p.outputs);
+  return p;
+}
+
 }  // namespace emotag::encoder

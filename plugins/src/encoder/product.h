@@ -1,6 +1,6 @@
-// Products of a few rows with a matrix of constants, in 8 bits.
+// Products of a few rows with a matrix of constants, in 8 bits or as floats.
 //
-// A row is quantised when it is needed: x ≈ (q - zero) · scale with 0 ≤ q ≤ levels. Weights are signed bytes with one
+// In 8 bits a row is quantised when it is needed: x ≈ (q - zero) · scale with 0 ≤ q ≤ levels. Weights are signed bytes with one
 // scale a column. Sixteen products of a column are added up in two sums of 16 bits, eight each, before they are
 // widened, so the weights must be such that no row can make such a sum overflow; `pack` refuses others.
 #pragma once
@@ -15,6 +15,7 @@ namespace emotag::encoder {
 constexpr int kLanes = 16;       // columns of a panel, inputs of a group, and what every row of floats is padded to
 constexpr int kMostRows = 10;    // that a tile is made of; more rows are done in several tiles
 constexpr int kPanelGroup = 256; // bytes of one panel and one group: [4][16 columns][4 inputs]
+constexpr int kFloatBlock = 128; // inputs of a panel of floats that all rows meet before the next ones: 8 KB of weights
 
 constexpr EMOTAG_INLINE int padded(int count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
@@ -27,14 +28,17 @@ struct Product {
   const int32_t* sums = nullptr;   // of the weights of a column
   const float* scale = nullptr;
   const float* bias = nullptr;
+  const float* floats = nullptr;   // [panel][inputs][16]; where there are any, bytes, sums, scale and levels are not
 };
 
-// Rows as bytes: [group][row][16], so that a group of all rows lies together.
+// Rows as bytes: [group][row][16], so that a group of all rows lies together. Or as they are, for products of floats.
 struct Rows {
   uint8_t* bytes = nullptr;
   float* scale = nullptr;
   int32_t* zero = nullptr;
   int stride = 0;  // bytes of a group
+  const float* floats = nullptr;
+  size_t float_stride = 0;  // floats of a row
 };
 
 enum class Then { kNothing, kGelu, kAdd };

@@ -38,8 +38,9 @@ Stream::Stream(const Weights& weights, const Kernels& kernels, int threads)
   group_scratch_.resize(s.groups);
   for (GroupScratch& scratch : group_scratch_) {
     const int width = s.group_width(), inputs = weights.position(0).inputs;
-    scratch.floats.reset(padded((kReach + tokens) * width));
-    scratch.bytes.reset(std::max(padded((kReach + tokens) * width), (tokens - 1) * width + inputs));
+    const int floats = std::max(padded((kReach + tokens) * width), (tokens - 1) * width + inputs);
+    scratch.floats.reset(floats);
+    scratch.bytes.reset(floats);
     scratch.packed.reset(static_cast<size_t>(tokens) * inputs);
     scratch.scale.reset(tokens);
     scratch.zero.reset(tokens);
@@ -144,12 +145,15 @@ void Stream::place() {
   spread(sizes_.groups, [&](int group) { place_group(group); });
 }
 
-void Stream::place_group(int group) {
+// What every token of a step sees of the group's window, as the product multiplies it.
+Rows Stream::group_rows(const Product& product, GroupScratch& scratch) const {
   const int tokens = sizes_.tokens(), seen = kReach + tokens, width = sizes_.group_width();
-  const Product& product = weights_.position(group);
-  GroupScratch& scratch = group_scratch_[group];
-  for (int t = 0; t < seen; ++t)
-    std::memcpy(scratch.floats.data() + t * width, window_.row(t) + group * width, width * sizeof(float));
+  if (product.floats != nullptr) {
+    Rows rows;
+    rows.floats = scratch.floats.data();
+    rows.float_stride = width;
+    return rows;
+  }
   float scale;
   int32_t zero;
   kernels_.quantise(scratch.floats.data(), padded(seen * width) / kLanes, product.levels, scratch.bytes.data(), kLanes,
@@ -162,7 +166,16 @@ void Stream::place_group(int group) {
     scratch.scale[t] = scale;
     scratch.zero[t] = zero;
   }
-  const Rows rows = {scratch.packed.data(), scratch.scale.data(), scratch.zero.data(), kLanes * tokens};
+  return {scratch.packed.data(), scratch.scale.data(), scratch.zero.data(), kLanes * tokens};
+}
+
+void Stream::place_group(int group) {
+  const int tokens = sizes_.tokens(), seen = kReach + tokens, width = sizes_.group_width();
+  const Product& product = weights_.position(group);
+  GroupScratch& scratch = group_scratch_[group];
+  for (int t = 0; t < seen; ++t)
+    std::memcpy(scratch.floats.data() + t * width, window_.row(t) + group * width, width * sizeof(float));
+  const Rows rows = group_rows(product, scratch);
   const Job convolved = {&product, rows, tokens, scratch.out.row(0), scratch.out.stride, Then::kNothing};
   kernels_.panels(convolved, 0, product.panels);
   for (int t = 0; t < tokens; ++t) {
@@ -212,6 +225,11 @@ void Stream::norm(const Norm& norm, Buffer& from, int rows, Buffer& to) {
 
 // Rows of floats, `stride` apart, to what the product multiplies.
 void Stream::quantise(const float* x, size_t stride, int rows, const Product& product) {
+  if (product.floats != nullptr) {
+    rows_.floats = x;
+    rows_.float_stride = stride;
+    return;
+  }
   rows_ = {bytes_.data(), scales_.data(), zeros_.data(), kLanes * rows};
   const int each = std::max(1, kChunkFloats / product.inputs);
   spread(chunks_of(rows, each), [&](int chunk) {

@@ -75,6 +75,7 @@ class Stream {
     Aligned<int32_t> zero;
     Buffer out;
   };
+  Rows group_rows(const Product& product, GroupScratch& scratch) const;
   std::vector<GroupScratch> group_scratch_;
   Aligned<float> mask_, scores_, head_mixed_;
   Arena arena_;

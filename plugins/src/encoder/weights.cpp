@@ -22,12 +22,24 @@ ProductArrays Weights::wanted_product(int index) const {
   return part == 4 ? size(sizes_.inner, 1, hidden) : size(hidden, 1, part == 5 ? sizes_.inner : hidden);
 }
 
-void Weights::add(const ProductArrays& arrays) {
+int Weights::next_product(int outputs, int taps, int channels, bool floats) const {
   const int index = static_cast<int>(products_.size());
   if (index >= products()) throw std::invalid_argument("more products than the encoder has");
   const ProductArrays wanted = wanted_product(index);
-  if (arrays.outputs != wanted.outputs || arrays.taps != wanted.taps || arrays.channels != wanted.channels)
+  if (outputs != wanted.outputs || taps != wanted.taps || channels != wanted.channels)
     throw std::invalid_argument("a product has another size than the encoder's");
+  if (index > 0 && floats != (products_[0].floats != nullptr))
+    throw std::invalid_argument("some products are floats and others are not");
+  return index;
+}
+
+void Weights::add(const FloatArrays& arrays) {
+  next_product(arrays.outputs, arrays.taps, arrays.channels, true);
+  products_.push_back(pack(arrays, &arena_));
+}
+
+void Weights::add(const ProductArrays& arrays) {
+  const int index = next_product(arrays.outputs, arrays.taps, arrays.channels, false);
   const int part = index - kConvolutions - sizes_.groups;
   if ((part >= 0 && (part % 6 == 1 || part % 6 == 2)) && arrays.levels != static_cast<int>(products_.back().levels))
     throw std::invalid_argument("query, key and value differ in their levels");

@@ -39,6 +39,8 @@ class Weights {
   // layer query, key, value, out, up, down. Throws std::invalid_argument if it has not the size it should have, or if
   // sums of eight products could exceed 16 bits; std::bad_alloc.
   void add(const ProductArrays& arrays);
+  // The same of floats. Either all products are in 8 bits or none.
+  void add(const FloatArrays& arrays);
   // Norms in this order: of the convolutions 0 to 6 if they have any, of the features, of the encoder, of every layer
   // that of attention, that of the feed-forward.
   void add_norm(int count, const float* gain, const float* bias, float epsilon);
@@ -65,6 +67,8 @@ class Weights {
   int products() const { return kConvolutions + sizes_.groups + 6 * sizes_.layers; }
   int norms() const { return norms_before() + 2 + 2 * sizes_.layers; }
   ProductArrays wanted_product(int index) const;
+  // The index of the next product. Throws std::invalid_argument if it has not the size it should have.
+  int next_product(int outputs, int taps, int channels, bool floats) const;
   int wanted_norm(int index) const;
 
   Sizes sizes_;

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import trainer_fixture
 
 from emotag import plugins
 from emotag.runtime.errors import CheckpointError, ControlError
 from emotag.training.checkpoint import Checkpoint, load_checkpoint
 from emotag.training.command import main
 from emotag.training.emotional_residual import BOUNDS, EmotionalResidual, ResidualConfig, make_residual, wear
-from emotag.training.emotional_residual_fit import FitOptions
+from emotag.training.emotional_residual_fit import FitOptions, Studio, fit
 from emotag.training.render import GaussianParameters, HeadTensors, Motion, render
 
 
@@ -207,3 +208,52 @@ def test_the_command_refuses_in_one_line(felt: Checkpoint, tmp_path: Path, capsy
     assert "rank" in capsys.readouterr().err
     with pytest.raises(ControlError, match="steps"):
         FitOptions(steps=0)
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Studio]:
+    """The egg in front of a clip whose emotion features show some."""
+    folder = tmp_path_factory.mktemp("felt")
+    checkpoint = load_checkpoint(trainer_fixture.write_start(folder / "start.pt"))
+    scene = trainer_fixture.write_scene(folder / "scene", maps=False)
+    angry = np.tile(np.eye(7, dtype=np.float32)[0], (trainer_fixture.FRAMES, 1))
+    np.save(scene / "emotion_features.npy", angry)
+    return checkpoint, Studio(checkpoint, scene, trainer_fixture.head(), 32)
+
+
+def learned(studio: tuple[Checkpoint, Studio], **options: float) -> EmotionalResidual:
+    return fit(studio[0], [studio[1]], FitOptions(steps=16, size=32, **options))  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def error(scene: Studio, residual: EmotionalResidual | None) -> float:
+    """Of the training pictures over white."""
+    white, total = torch.ones(3), 0.0
+    for index in scene.subject.train_indices:
+        drawn = scene.draw(index, residual, white, True).rgb
+        total += float(torch.nn.functional.mse_loss(drawn, scene.subject.target(index, white, crop=True).rgb))
+    return total
+
+
+def test_it_learns_from_pictures_the_same_way_every_time(studio: tuple[Checkpoint, Studio]) -> None:
+    first, again = learned(studio), learned(studio)
+    assert error(studio[1], first) < 0.99 * error(studio[1], None)
+    assert torch.equal(first.basis(), again.basis()) and torch.count_nonzero(first.basis()) > 0
+    small = learned(studio, decay=10.0)
+    assert small.basis().abs().mean() < 0.7 * learned(studio, decay=0.0).basis().abs().mean()
+
+
+def test_other_audio_moves_the_residual_and_nothing_else(studio: tuple[Checkpoint, Studio]) -> None:
+    residual, scene = learned(studio), studio[1]
+    index, other = scene.subject.train_indices[0], scene.subject.train_indices[-1]
+    with torch.no_grad():
+        own, heard = (scene.draw(index, residual, torch.ones(3), True, audio_of=one).rgb for one in (None, other))
+        plain, same = (scene.draw(index, None, torch.ones(3), True, audio_of=one).rgb for one in (None, other))
+    assert torch.equal(plain, same)
+    assert not torch.equal(own, heard) and not torch.equal(own, plain)
+
+
+@pytest.mark.parametrize("wrong", [{"decay": -1.0}, {"decay": float("nan")}, {"other_audio": 1.5}])
+def test_bad_ways_to_learn_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ControlError, match="other_audio"):
+        FitOptions(**wrong)  # type: ignore[arg-type]

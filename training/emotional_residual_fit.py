@@ -22,7 +22,6 @@ from .emotional_residual import EmotionalResidual, asked_emotion, make_residual,
 from .grmn import Motion as Said
 from .head import HeadModel
 from .losses import photometric
-from .metrics.image import psnr
 from .render import GaussianParameters, HeadTensors, Motion, Mouth, RenderOutput, render
 from .scenes import open_scene
 from .subject import Subject, rest_jaw_of
@@ -37,7 +36,12 @@ _SAME_PERSON = 1e-3  # metres between the avatar's head and a scene's
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How the residual learns. size: longer side of the pictures, pixels; rates: of the network and of the offsets."""
+    """How the residual learns.
+
+    size: longer side of the pictures, pixels. rate, offset_rate: of the network and of the offsets. decay: of the
+    offsets, times their rate, every step: what pictures do not agree on goes back to nothing. other_audio: share of
+    the steps that hear another frame of the clip, so that the residual cannot know a picture by its sound.
+    """
 
     steps: int = 400
     size: int = 256
@@ -45,6 +49,8 @@ class FitOptions:
     seed: int = 0
     rate: float = 2e-3
     offset_rate: float = 2e-2
+    decay: float = 1.0
+    other_audio: float = 0.5
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 16 <= self.size <= plugins.constants.MAX_SIDE or not 1 <= self.rank <= 8:
@@ -52,6 +58,8 @@ class FitOptions:
                 f"steps {self.steps}, size {self.size}, rank {self.rank}: give 1 step or more, "
                 f"16 to {plugins.constants.MAX_SIDE} pixels and a rank of 1 to 8"
             )
+        if not 0 <= self.decay <= 10 or not 0 <= self.other_audio <= 1:
+            raise ControlError(f"decay {self.decay}, other_audio {self.other_audio}: give 0 to 10, and a share of 1")
 
 
 class Studio:
@@ -88,6 +96,10 @@ class Studio:
         self._mouth_index = None if mouth is None else torch.from_numpy(mouth.astype(np.int64))
         self._mouth = None if mouth is None else network.mouth()
 
+    def take(self, checkpoint: Checkpoint) -> None:
+        """Go on with the Gaussians of another checkpoint of the same avatar: motion and head stay."""
+        self.gaussians = _gaussians_of(checkpoint)
+
     def said(self, index: int, told: bool) -> tuple[Said, Tensor]:
         """What the network says of picture `index`, each part with a leading axis of 1, and the emotion [1,C]."""
         row = self.scene.pictures[index].row
@@ -106,26 +118,28 @@ class Studio:
         return Motion(said.expression[0], pose, tracked.translation, mouth)
 
     def draw(
-        self, index: int, residual: EmotionalResidual | None, background: Tensor, told: bool, tracked: bool = False
+        self,
+        index: int,
+        residual: EmotionalResidual | None,
+        background: Tensor,
+        told: bool,
+        tracked: bool = False,
+        audio_of: int | None = None,
     ) -> RenderOutput:
-        """The box around the head of picture `index`. tracked: the tracker's expression and jaw instead of GRMN's."""
+        """The box around the head of picture `index`.
+
+        tracked: the tracker's expression and jaw instead of GRMN's. audio_of: the picture that the residual hears, if
+        it is another.
+        """
         said, emotion = self.said(index, told)
         gaussians = self.gaussians
         if residual is not None:
-            gaussians = wear(gaussians, residual.offsets(residual.of_motion(said, emotion)[0]))
+            heard = (
+                said if audio_of is None else said._replace(encoded_audio=self.said(audio_of, told)[0].encoded_audio)
+            )
+            gaussians = wear(gaussians, residual.offsets(residual.of_motion(heard, emotion)[0]))
         moved = self.subject.controls(index) if tracked else self.motion(index, said)
         return render(self.head, gaussians, moved, self.subject.camera(index, crop=True), background)
-
-    @torch.no_grad()
-    def judge(self, indices: Sequence[int], residual: EmotionalResidual | None, tracked: bool = False) -> list[float]:
-        """PSNR of the head over white, dB, of each picture; the network is told the emotion."""
-        white, found = torch.ones(3), []
-        for index in indices:
-            target = self.subject.target(index, white, crop=True)
-            picture = self.draw(index, residual, white, True, tracked).rgb.clamp(0, 1)
-            drawn, truth = (x.permute(1, 2, 0).numpy() for x in (picture, target.rgb))
-            found.append(psnr(drawn, truth, target.mask.numpy()))
-        return found
 
 
 def _check_person(subject: Subject, checkpoint: Checkpoint) -> None:
@@ -175,8 +189,9 @@ def fit(
     if residual is None:
         residual = make_residual(checkpoint.avatar, checkpoint.motion.config, own.seed, own.rank)
     rest = [parameter for name, parameter in residual.named_parameters() if name != "raw"]
-    groups: list[dict[str, Any]] = [{"params": rest, "lr": own.rate}, {"params": [residual.raw], "lr": own.offset_rate}]
-    optimizer = torch.optim.Adam(groups)
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": own.rate, "weight_decay": 0.0}]
+    groups.append({"params": [residual.raw], "lr": own.offset_rate, "weight_decay": own.decay})
+    optimizer = torch.optim.AdamW(groups)
     fade = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, own.steps, eta_min=0.0)
     generator = torch.Generator().manual_seed(own.seed)
     pictures = [(studio, index) for studio in studios for index in studio.subject.train_indices]
@@ -185,7 +200,11 @@ def fit(
         told = bool(torch.rand((), generator=generator) < 0.5)
         background = torch.rand(3, generator=generator)
         target = studio.subject.target(index, background, crop=True)
-        output = studio.draw(index, residual, background, told)
+        audio_of = None
+        if bool(torch.rand((), generator=generator) < own.other_audio):
+            mine = studio.subject.train_indices
+            audio_of = mine[int(torch.randint(len(mine), (), generator=generator))]
+        output = studio.draw(index, residual, background, told, audio_of=audio_of)
         loss = photometric(output.rgb, target.rgb)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(f"step {step}: the loss is not a number: train with fewer steps, or look at the scenes")

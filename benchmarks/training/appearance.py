@@ -1,14 +1,15 @@
 """Ablation: what an emotional residual of the Gaussians gains in PSNR on emotional frames that it was not trained on.
 
-    python -m benchmarks.training.appearance [--work build/results] [--start FILE] [--emotions NAME ...]
-        [--settle N] [--steps N] [--json FILE]
+    python -m benchmarks.training.appearance [--work build/appearance] [--start FILE] [--people N ...]
+        [--emotions NAME ...] [--still-skin] [--settle N] [--steps N] [--json FILE]
 
-An avatar is adapted to a person's neutral scene, and its Gaussians are trained on with the pictures of that scene and
-of the emotional ones of levels 2 and 3 until that gains little: else what a residual learns is the person. Then three
-things are learned from these pictures, in the same order: the residual; a blind one, which hears the audio but is told
-neither emotion nor displacement; and the Gaussians further, the same in every frame, with the same bounds and rates.
-All are judged on the whole of level 1, which nobody was trained on, and on what
-training left out of the others. The network is told the emotion. `driven` has GRMN's motion, `tracked` the true one.
+For each person an avatar is adapted to a neutral scene, and its Gaussians are trained on with the pictures of that
+scene and of the emotional ones of levels 2 and 3 until that gains little: else what a residual learns is the person.
+Then three things are learned from these pictures, in the same order: the residual; a blind one, which hears the audio
+but is told neither emotion nor displacement; and the Gaussians further, the same in every frame, with the same bounds
+and rates. All are judged on the whole of level 1, which nobody was trained on, and on what training left out of the
+others, in the head and in the face (inside the landmarks, the brows raised by half of their height above the mouth).
+The network is told the emotion. `driven` has GRMN's motion, `tracked` the true one.
 """
 
 from __future__ import annotations
@@ -18,25 +19,33 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.spatial import Delaunay
 from torch import Tensor
 
 from emotag.training.checkpoint import Checkpoint, load_checkpoint
 from emotag.training.emotional_residual import EmotionalResidual, make_residual, wear
 from emotag.training.emotional_residual_fit import FitOptions, Studio, fit
 from emotag.training.grmn import Motion
+from emotag.training.metrics.image import psnr
 from emotag.training.trainer.config import TrainConfig
 from emotag.training.trainer.start import open_head
 
 from .people import FIRST, adapt, make_scenes
 
 _EVERY = 5  # frames between those that are judged, of the level that was not trained on
-_ADAPTATION = {"steps": 500, "warmup": 150, "size": 256, "count": 20_000, "half_size": 0.0, "geometry": False}
+_SIZE = 256
+_ADAPTATION = {"steps": 1000, "warmup": 250, "size": _SIZE, "count": 20_000, "half_size": 0.0, "geometry": False}
+_RAISED = 0.5
+
+REGIONS = ("head", "face")
+Numbers = dict[str, Any]
 
 
 class Blind(EmotionalResidual):
@@ -58,53 +67,75 @@ class TrainedOn(EmotionalResidual):
 KINDS: dict[str, type[EmotionalResidual]] = {"trained_on": TrainedOn, "blind": Blind, "residual": EmotionalResidual}
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is measured. still_skin: on people whose skin neither creases nor flushes. settle, steps: of training."""
+
+    work: Path
+    start: Path
+    emotions: tuple[str, ...]
+    still_skin: bool
+    settle: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not self.emotions or "neutral" in self.emotions:
+            raise SystemExit("--emotions: give some that are not neutral")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print; 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.appearance", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("build/results"), metavar="DIR")
+    """Measure and print; 0. With --json the file is written after every person."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training.appearance", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--work", type=Path, default=Path("build/appearance"), metavar="DIR")
     parser.add_argument("--start", type=Path, default=Path("training/assets/demo.pt"), metavar="FILE")
-    parser.add_argument("--emotions", nargs="+", default=["happy"], metavar="NAME")
-    parser.add_argument("--settle", type=int, default=800, metavar="N")
+    parser.add_argument("--people", type=int, nargs="+", default=[FIRST], metavar="N")
+    parser.add_argument("--emotions", nargs="+", default=["angry", "happy"], metavar="NAME")
+    parser.add_argument("--still-skin", action="store_true")
+    parser.add_argument("--settle", type=int, default=1500, metavar="N")
     parser.add_argument("--steps", type=int, default=FitOptions.steps, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    found = ablation(options.work, options.start, tuple(options.emotions), options.settle, options.steps, _say)
+    plan = Plan(options.work, options.start, tuple(options.emotions), options.still_skin, options.settle, options.steps)
+    about = {"settle": plan.settle, "steps": plan.steps, "skin": "still" if plan.still_skin else "creases and blood"}
+    found: Numbers = {**about, "size": _SIZE, "adaptation": _ADAPTATION, "people": {}}
+    for person in options.people:
+        found["people"][f"id{person:03d}"] = ablation(plan, person, _say)
+        if options.json is not None:
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
 
-def ablation(
-    work: Path,
-    start: Path,
-    emotions: tuple[str, ...],
-    settle: int,
-    steps: int,
-    say: Callable[[str], None] = lambda what: None,
-) -> dict[str, Any]:
-    """Mean PSNR of the head, dB, by scene, motion and kind; `felt.pt` beside the avatar holds the residual."""
-    scenes, avatar = work / "heldout", work / "appearance" / "neutral.pt"
-    make_scenes(scenes, 1, 10.0, ("neutral",), (1,))
-    make_scenes(scenes, 1, 6.0, emotions, (1, 2, 3))
+def ablation(plan: Plan, person: int, say: Callable[[str], None] = lambda what: None) -> Numbers:
+    """Mean PSNR in dB by scene, motion, region and kind; `felt.pt` beside the avatar holds the residual."""
+    scenes, avatar = plan.work / "heldout", plan.work / f"id{person:03d}" / "neutral.pt"
+    same = {"first": person, "size": _SIZE, "maps": 0, "still_skin": plan.still_skin}
+    make_scenes(scenes, 1, 5.0, ("neutral",), (1,), **same)
+    make_scenes(scenes, 1, 4.0, plan.emotions, (1, 2, 3), **same)
     if not avatar.is_file():
-        adapt(start, scenes / f"id{FIRST:03d}_neutral_00", avatar, replace(TrainConfig.adaptation(), **_ADAPTATION))
+        say(f"id{person:03d}: adapting")
+        config = replace(TrainConfig.adaptation(), **_ADAPTATION)
+        adapt(plan.start, scenes / f"id{person:03d}_neutral_00", avatar, config)
     checkpoint = load_checkpoint(avatar)
-    head, own = open_head("anny", checkpoint.motion.config.expression), FitOptions(steps=steps)
-    levels = {f"id{FIRST:03d}_{name}{level}_00": level for name in emotions for level in (1, 2, 3)}
-    levels[f"id{FIRST:03d}_neutral_00"] = 0
+    head, own = open_head("anny", checkpoint.motion.config.expression), FitOptions(steps=plan.steps, size=_SIZE)
+    levels = {f"id{person:03d}_{name}{level}_00": level for name in plan.emotions for level in (1, 2, 3)}
+    levels[f"id{person:03d}_neutral_00"] = 0
     studios = {name: Studio(checkpoint, scenes / name, head, own.size) for name in levels}
     trained = [studios[name] for name, level in levels.items() if level != 1]
-    say("settling")
-    _settle(checkpoint, trained, list(studios.values()), replace(own, steps=settle))
-    kinds: dict[str, EmotionalResidual | None] = {"settled": None}
-    found: dict[str, Any] = {"settle": settle, "steps": steps, "processor_seconds": {}}
-    for name, kind in KINDS.items():
-        say(f"learning: {name}")
-        began = time.process_time()
-        kinds[name] = fit(checkpoint, trained, own, residual=_untrained(checkpoint, own, kind))
-        found["processor_seconds"][name] = round(time.process_time() - began, 1)
+    settled = avatar.with_name(f"settled{plan.settle}.pt")
+    if not settled.is_file():
+        say("settling")
+        _settle(checkpoint, trained, replace(own, steps=plan.settle, decay=0.0))
+        checkpoint.save(settled)
+    checkpoint = load_checkpoint(settled)
+    for studio in studios.values():
+        studio.take(checkpoint)
+    found: Numbers = {"processor_seconds": {}}
+    kinds = _learned(checkpoint, trained, own, found["processor_seconds"], say)
     checkpoint.appearance = kinds["residual"]
     checkpoint.save(avatar.with_name("felt.pt"))
     for name, studio in studios.items():
@@ -114,15 +145,29 @@ def ablation(
     return found
 
 
-def _settle(checkpoint: Checkpoint, trained: list[Studio], studios: list[Studio], options: FitOptions) -> None:
-    """Train the avatar's Gaussians on, in the checkpoint and in the studios."""
+def _learned(
+    checkpoint: Checkpoint,
+    trained: list[Studio],
+    own: FitOptions,
+    seconds: dict[str, float],
+    say: Callable[[str], None],
+) -> dict[str, EmotionalResidual | None]:
+    kinds: dict[str, EmotionalResidual | None] = {"settled": None}
+    for name, kind in KINDS.items():
+        say(f"learning: {name}")
+        began = time.process_time()
+        kinds[name] = fit(checkpoint, trained, own, residual=_untrained(checkpoint, own, kind))
+        seconds[name] = round(time.process_time() - began, 1)
+    return kinds
+
+
+def _settle(checkpoint: Checkpoint, trained: list[Studio], options: FitOptions) -> None:
+    """Train the avatar's Gaussians on, in the checkpoint."""
     still = fit(checkpoint, trained, options, residual=_untrained(checkpoint, options, TrainedOn))
     with torch.no_grad():
-        settled = wear(studios[0].gaussians, still.offsets(torch.ones(still.config.rank)))
+        settled = wear(trained[0].gaussians, still.offsets(torch.ones(still.config.rank)))
     for name in ("means", "quats", "scales", "opacities", "sh"):
         checkpoint.avatar[f"gaussians.{name}"] = getattr(settled, name).numpy()
-    for studio in studios:
-        studio.gaussians = settled
 
 
 def _untrained(checkpoint: Checkpoint, options: FitOptions, kind: type[EmotionalResidual]) -> EmotionalResidual:
@@ -132,17 +177,50 @@ def _untrained(checkpoint: Checkpoint, options: FitOptions, kind: type[Emotional
     return same
 
 
-def _judged(studio: Studio, indices: list[int], kinds: dict[str, EmotionalResidual | None]) -> dict[str, Any]:
-    """By motion: means by kind, and of the residual against the Gaussians that were trained on, the gain."""
-    rows: dict[str, Any] = {"frames": len(indices)}
+def _judged(studio: Studio, indices: list[int], kinds: dict[str, EmotionalResidual | None]) -> Numbers:
+    """By motion and region: means by kind, and the residual's gain over the Gaussians that were trained on."""
+    rows: Numbers = {"frames": len(indices)}
     for motion in ("driven", "tracked"):
-        psnr = {name: np.array(studio.judge(indices, kind, motion == "tracked")) for name, kind in kinds.items()}
-        rows[motion] = {name: round(float(values.mean()), 3) for name, values in psnr.items()}
-        better = psnr["residual"] - psnr["trained_on"]
-        rows[motion]["residual_over_trained_on"] = round(float(better.mean()), 3)
-        rows[motion]["standard_error"] = round(float(better.std(ddof=1) / np.sqrt(len(better))), 3)
-        rows[motion]["frames_better"] = round(float((better > 0).mean()), 3)
+        by_kind = {name: _psnr(studio, indices, kind, motion == "tracked") for name, kind in kinds.items()}
+        rows[motion] = {region: _compared({name: all_[region] for name, all_ in by_kind.items()}) for region in REGIONS}
     return rows
+
+
+def _compared(values: dict[str, NDArray[np.float64]]) -> Numbers:
+    found: Numbers = {name: round(float(one.mean()), 3) for name, one in values.items()}
+    for other in ("trained_on", "blind"):
+        better = values["residual"] - values[other]
+        found[f"residual_over_{other}"] = round(float(better.mean()), 3)
+        found[f"standard_error_{other}"] = round(float(better.std(ddof=1) / np.sqrt(len(better))), 3)
+        found[f"frames_better_{other}"] = round(float((better > 0).mean()), 3)
+    return found
+
+
+@torch.no_grad()
+def _psnr(
+    studio: Studio, indices: list[int], residual: EmotionalResidual | None, tracked: bool
+) -> dict[str, NDArray[np.float64]]:
+    """dB over white, a number for each picture, by region."""
+    white, found = torch.ones(3), []
+    for index in indices:
+        target = studio.subject.target(index, white, crop=True)
+        picture = studio.draw(index, residual, white, True, tracked).rgb.clamp(0, 1)
+        drawn, truth = (x.permute(1, 2, 0).numpy() for x in (picture, target.rgb))
+        head = target.mask.numpy()
+        found.append([psnr(drawn, truth, head), psnr(drawn, truth, head * face_of(studio, index))])
+    return dict(zip(REGIONS, np.array(found).T, strict=True))
+
+
+def face_of(studio: Studio, index: int) -> NDArray[np.bool_]:
+    """(h, w) pixels of the head's box inside the landmarks of picture `index`, with half of the forehead."""
+    camera, box = studio.subject.camera(index), studio.subject.frames.box(index)
+    own = studio.scene.pictures[index]
+    points = own.landmarks() * (camera.width / own.camera.width) - [box.left, box.top]
+    brows = points[17:27]
+    raised = brows + _RAISED * (brows.mean(axis=0) - points[48:60].mean(axis=0))
+    rows, columns = np.mgrid[: box.height, : box.width]
+    hull = Delaunay(np.concatenate([points, raised]))
+    return np.asarray(hull.find_simplex(np.stack([columns, rows], axis=-1)) >= 0)
 
 
 def _say(what: str) -> None:

@@ -34,12 +34,18 @@ Numbers = dict[str, Any]
 Floats = NDArray[np.float32]
 
 
-def make_scenes(folder: Path, people: int, seconds: float, emotions: tuple[str, ...], levels: tuple[int, ...]) -> None:
-    """Scenes of held-out people, spoken by held-out voices."""
+def make_scenes(
+    folder: Path,
+    people: int,
+    seconds: float,
+    emotions: tuple[str, ...],
+    levels: tuple[int, ...],
+    **others: Any,
+) -> None:
+    """Scenes of held-out people, spoken by held-out voices. others: of `CorpusOptions`."""
     english = tuple(voice for voice in HELD_OUT if voice.language == "en")
-    options = CorpusOptions(
-        identities=people, first=FIRST, seconds=seconds, emotions=emotions, levels=levels, voices=english
-    )
+    own = {"identities": people, "first": FIRST, "seconds": seconds, "emotions": emotions, "levels": levels}
+    options = CorpusOptions(**{**own, "voices": english, **others})
     for _ in make_corpus(folder, options):
         pass
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..training.wav2vec2 import StreamingConfig, StreamingWav2Vec2
+from ..training.wav2vec2 import Rotary, StreamingConfig, StreamingWav2Vec2
 from .step import StepModule
 
 EMPTY_SLOT = -1e4  # added to the attention scores of ring slots that hold nothing yet
@@ -117,14 +117,45 @@ class PositionStep(nn.Module):
         return x.reshape(self.groups, positions, -1).transpose(0, 1).reshape(positions, -1)
 
 
+class RotaryStep(nn.Module):
+    """Turns the queries and keys of a step's tokens; keys go into the rings turned.
+
+    The state is the turn of the chunk's first token. It goes on by c tokens at every step and never grows, however long
+    an avatar lives: scores depend on differences of turns alone.
+    """
+
+    def __init__(self, rotary: Rotary, streaming: StreamingConfig) -> None:
+        super().__init__()
+        self.rotary = rotary
+        angles = rotary.angles(torch.arange(streaming.step_tokens))
+        self.cosine, self.sine = nn.Parameter(angles.cos().float()), nn.Parameter(angles.sin().float())
+        after = rotary.angles(torch.tensor([streaming.chunk]))[0]
+        self.next_cosine, self.next_sine = nn.Parameter(after.cos().float()), nn.Parameter(after.sin().float())
+
+    def start(self) -> Tensor:
+        """State [2, size/2] of the first step."""
+        return torch.stack([torch.ones_like(self.next_cosine), torch.zeros_like(self.next_sine)])
+
+    def forward(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """State [2, size/2] (cosine and sine) to those of the step's tokens [n, size/2] and the next state."""
+        cosine, sine = state[0], state[1]
+        here = cosine * self.cosine - sine * self.sine, sine * self.cosine + cosine * self.sine
+        following = torch.stack(
+            [cosine * self.next_cosine - sine * self.next_sine, sine * self.next_cosine + cosine * self.next_sine]
+        )
+        # Rounding must not make it longer or shorter over hours.
+        return *here, following / torch.sqrt((following**2).sum(0, keepdim=True))
+
+
 class LayerStep(nn.Module):
     """One Transformer layer for the n tokens of a step, with key and value rings of L tokens.
 
     The last layer answers for the chunk's tokens alone (`answers` < n): of the look-ahead only keys and values matter.
     """
 
-    def __init__(self, layer: Any, pre_norm: bool, answers: int | None = None) -> None:
+    def __init__(self, layer: Any, pre_norm: bool, answers: int | None = None, rotary: Rotary | None = None) -> None:
         super().__init__()
+        self.rotary = rotary
         attention = layer.attention
         self.heads = int(attention.num_heads)
         self.width = int(attention.head_dim)
@@ -144,18 +175,28 @@ class LayerStep(nn.Module):
         self.up, self.down = layer.feed_forward.intermediate_dense, layer.feed_forward.output_dense
         self.final_norm = layer.final_layer_norm
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[n, H], rings [heads, L, H/heads], mask [L] to [n or answers, H], new keys and values [heads, n, H/heads]."""
-        mixed, k, v = self._attend(self.norm(x) if self.pre_norm else x, keys, values, mask)
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, *turns: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """[n, H], rings [heads, L, H/heads], mask [L] to [n or answers, H], new keys and values [heads, n, H/heads].
+
+        turns: cosine and sine [n, size/2] of a rotary position embedding, if there is one.
+        """
+        mixed, k, v = self._attend(self.norm(x) if self.pre_norm else x, keys, values, mask, *turns)
         x = (x if self.answers is None else x[: self.answers]) + mixed
         if self.pre_norm:
             return x + self._feed_forward(self.final_norm(x)), k, v
         x = self.norm(x)
         return self.final_norm(x + self._feed_forward(x)), k, v
 
-    def _attend(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _attend(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, *turns: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         length = keys.shape[1]
         q, k, v = self._project(x)
+        if self.rotary is not None:
+            q = self.rotary.turn(q, *(turn[: q.shape[1]] for turn in turns))
+            k = self.rotary.turn(k, *turns)
         past = torch.matmul(q, keys.transpose(1, 2)) + mask
         weights = torch.softmax(torch.cat([past, torch.matmul(q, k.transpose(1, 2))], -1), -1)
         mixed = torch.matmul(weights[..., :length], values) + torch.matmul(weights[..., length:], v)
@@ -195,15 +236,20 @@ class AudioStep(StepModule):
         self.norm = model.encoder.layer_norm
         answers = [None] * (len(model.encoder.layers) - 1) + [self.streaming.chunk]
         self.layers = nn.ModuleList(
-            LayerStep(layer, self.pre_norm, count) for layer, count in zip(model.encoder.layers, answers, strict=True)
+            LayerStep(layer, self.pre_norm, count, encoder.rotary)
+            for layer, count in zip(model.encoder.layers, answers, strict=True)
         )
+        self.rotary = None if encoder.rotary is None else RotaryStep(encoder.rotary, self.streaming)
 
     def state_names(self) -> list[str]:
         """States that are fed back, in the order of `forward`."""
-        return ["tail", *[f"conv_{i + 1}" for i in range(self._cached())], "features", *self._sums()]
+        return ["tail", *[f"conv_{i + 1}" for i in range(self._cached())], "features", *self._sums(), *self._turns()]
 
     def _sums(self) -> list[str]:
         return ["positions"] if self.streaming.lookahead else []
+
+    def _turns(self) -> list[str]:
+        return [] if self.rotary is None else ["rotary"]
 
     def input_names(self) -> list[str]:
         """Inputs, in the order of `forward`."""
@@ -223,7 +269,10 @@ class AudioStep(StepModule):
         """Tensors in the order of `input_names` to tensors in the order of `output_names`."""
         cached = self._cached()
         tail, caches, features = state[0], state[1 : 1 + cached], state[1 + cached]
-        sums, mask, *rings = state[2 + cached :] if self._sums() else (features[:0], *state[2 + cached :])
+        rest = list(state[2 + cached :])
+        sums = rest.pop(0) if self._sums() else features[:0]
+        turns, kept_turn = self._turn(rest)
+        mask, *rings = rest
         joined = torch.cat([tail, samples])
         new, next_caches = self._features(joined, caches)
         window = torch.cat([features, new])  # 64 + r tokens before, then c new ones
@@ -232,12 +281,19 @@ class AudioStep(StepModule):
         x = x if self.pre_norm else self.norm(x)
         new_rings: list[Tensor] = []
         for i, layer in enumerate(self.layers):
-            x, k, v = layer(x, rings[2 * i], rings[2 * i + 1], mask)
+            x, k, v = layer(x, rings[2 * i], rings[2 * i + 1], mask, *turns)
             new_rings += [k, v]
         x = self.norm(x) if self.pre_norm else x
         c = self.streaming.chunk
         kept = [sums_next[c:]] if self._sums() else []
-        return (x, joined[-5:], *next_caches, window[c:], *kept, *new_rings)
+        return (x, joined[-5:], *next_caches, window[c:], *kept, *kept_turn, *new_rings)
+
+    def _turn(self, rest: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Takes the rotary state off `rest`: cosine and sine of this step's tokens, and the next state; or nothing."""
+        if self.rotary is None:
+            return [], []
+        cosine, sine, following = self.rotary(rest.pop(0))
+        return [cosine, sine], [following]
 
     def _features(self, joined: Tensor, caches: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
         x = self.first(joined)
@@ -261,7 +317,8 @@ class AudioStep(StepModule):
                 x = convolution(torch.cat([x, x]), x)
         features = torch.zeros(self.position.reach + self.streaming.lookahead, self.hidden)
         sums = {name: torch.zeros(self.streaming.lookahead, self.hidden) for name in self._sums()}
-        return {"tail": torch.zeros(5), **caches, "features": features, **sums}
+        turns = {} if self.rotary is None else {"rotary": self.rotary.start()}
+        return {"tail": torch.zeros(5), **caches, "features": features, **sums, **turns}
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Inputs of a first step, in the order of `input_names`."""

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from ..plugins.encoder import LANES, EncoderSizes
+from ..plugins.errors import ExportError
 from ..runtime.manifest import EncoderSpec
 from ..training.checkpoint import Arrays
 from ..training.wav2vec2 import KERNELS, StreamingWav2Vec2
@@ -34,7 +35,16 @@ def encoder_spec(encoder: StreamingWav2Vec2) -> EncoderSpec:
 
 
 def write_encoder(encoder: StreamingWav2Vec2, speech: Float, path: Path) -> None:
-    """Writes audio.safetensors. speech: see `encoder_tensors`."""
+    """Writes audio.safetensors. speech: see `encoder_tensors`.
+
+    Raises:
+        ExportError: the encoder has rotary position embeddings, which the kernels have not.
+    """
+    if encoder.rotary is not None:
+        raise ExportError(
+            "the int8 kernels have no rotary position embeddings, and this audio encoder does: export it with "
+            "--audio-precision fp32"
+        )
     save_file(encoder_tensors(encoder, speech), path)
 
 

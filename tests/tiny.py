@@ -25,13 +25,17 @@ def speech(seconds: float, seed: int = 0) -> NDArray[np.float32]:
     return (0.1 * voice * envelope + 0.002 * rng.standard_normal(len(t))).astype(np.float32)
 
 
-def encoder(streaming: StreamingConfig | None = None, seed: int = 0, pre_norm: bool = False) -> StreamingWav2Vec2:
+def encoder(
+    streaming: StreamingConfig | None = None, seed: int = 0, pre_norm: bool = False, rotary: bool = False
+) -> StreamingWav2Vec2:
     """A Wav2Vec2 of two layers whose weights are alive, calibrated on `speech`."""
     torch.manual_seed(seed)
     norm = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True} if pre_norm else {}
+    turned = {"position_embeddings_type": "rotary", "rotary_embedding_size": 6, "rotary_embedding_pace": 0.8}
     config = {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
         "conv_dim": [24] * 7, "num_conv_pos_embedding_groups": 4, **norm,
+        **(turned if rotary else {}),
     }  # fmt: skip
     made = StreamingWav2Vec2.from_config(config, streaming or StreamingConfig(2, 2, 20)).eval()
     with torch.no_grad():

@@ -12,6 +12,7 @@ convolution of the base models) are frozen from calibration speech.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,52 @@ def check_geometry(config: Wav2Vec2Config) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary position embedding of the attention (Su et al., RoFormer, 2021), in configurations that ask for it.
+
+    The first `size` channels of every head's queries and keys are turned in pairs (2i, 2i + 1), by
+    `pace · base^(-2i/size)` radians more at every token, so that scores know how far apart two tokens are.
+    """
+
+    size: int
+    base: float = 10000.0
+    pace: float = 1.0
+
+    @staticmethod
+    def of(config: Wav2Vec2Config) -> Rotary | None:
+        """What `position_embeddings_type = "rotary"` says with `rotary_embedding_size`, `_base` and `_pace`; or None.
+
+        Raises:
+            CheckpointError: another type, or a size that a head does not have.
+        """
+        kind = getattr(config, "position_embeddings_type", None)
+        if kind is None:
+            return None
+        if kind != "rotary":
+            raise CheckpointError(f"the audio encoder has position_embeddings_type = {kind!r}: use 'rotary' or none")
+        head = config.hidden_size // config.num_attention_heads
+        size = getattr(config, "rotary_embedding_size", head)
+        base, pace = getattr(config, "rotary_embedding_base", 10000), getattr(config, "rotary_embedding_pace", 1)
+        if not isinstance(size, int) or size < 2 or size % 2 or size > head:
+            raise CheckpointError(f"rotary_embedding_size is {size!r}: need an even number from 2 to {head}, a head's")
+        for name, value in (("base", base), ("pace", pace)):
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise CheckpointError(f"rotary_embedding_{name} is {value!r}: need a number above 0")
+        return Rotary(size, float(base), float(pace))
+
+    def angles(self, positions: Tensor) -> Tensor:
+        """Radians `[T, size/2]` at token positions `[T]`, in float64: an hour has 180,000 tokens."""
+        pairs = torch.arange(0, self.size, 2, dtype=torch.float64, device=positions.device)
+        return positions.double()[:, None] * (self.pace * self.base ** (-pairs / self.size))
+
+    def turn(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        """Heads `[…, T, D]` turned by the angles of cosine and sine `[T, size/2]`."""
+        even, odd = x[..., 0 : self.size : 2], x[..., 1 : self.size : 2]
+        turned = torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], -1).flatten(-2)
+        return torch.cat([turned, x[..., self.size :]], -1) if self.size < x.shape[-1] else turned
+
+
 class StreamingWav2Vec2(nn.Module):
     """A Hugging Face Wav2Vec2 model computed by D(c, r, L)."""
 
@@ -96,6 +143,7 @@ class StreamingWav2Vec2(nn.Module):
     def __init__(self, model: Wav2Vec2Model, streaming: StreamingConfig) -> None:
         super().__init__()
         check_geometry(model.config)
+        self.rotary = Rotary.of(model.config)
         self.model = model
         self.streaming = streaming
         channels = int(model.config.conv_dim[0])
@@ -186,14 +234,12 @@ class StreamingWav2Vec2(nn.Module):
         Raises:
             AudioError: N is not a positive multiple of 320·c.
         """
-        c, r = self.streaming.chunk, self.streaming.lookahead
+        c = self.streaming.chunk
         if samples.shape[-1] == 0 or samples.shape[-1] % (TOKEN * c):
             raise AudioError(
                 f"need a positive multiple of {TOKEN * c} samples, got {samples.shape[-1]}: pad with zeros"
             )
-        padded = F.pad(samples, (0, r * TOKEN))
-        features = self.features(self.normalise(padded))
-        main, copies = self._positions(features)
+        main, copies = self.before_layers(samples)
         encoder = self.model.encoder
         if not self.model.config.do_stable_layer_norm:
             main, copies = encoder.layer_norm(main), encoder.layer_norm(copies)
@@ -202,6 +248,11 @@ class StreamingWav2Vec2(nn.Module):
             main, copies = self._layer(layer, main, copies)
         out: Tensor = encoder.layer_norm(main) if self.model.config.do_stable_layer_norm else main
         return out
+
+    def before_layers(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms [B, N] to what the Transformer is given: chunk tokens [B, T, H] and copies [B, K, r, H]."""
+        padded = F.pad(samples, (0, self.streaming.lookahead * TOKEN))
+        return self._positions(self.features(self.normalise(padded)))
 
     def _positions(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, T + r, H] to chunk tokens [B, T, H] and copies [B, K, r, H], positional convolution added."""
@@ -262,9 +313,23 @@ class StreamingWav2Vec2(nn.Module):
         def split(x: Tensor) -> Tensor:
             return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
-        mixed = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=mask)
+        queries, keys = split(q), split(k)
+        if self.rotary is not None:
+            places = self._places(first, last, start, q.device)
+            cosine, sine = places.cos().to(q), places.sin().to(q)
+            keys = self.rotary.turn(keys, cosine, sine)
+            asking = slice(first * c - start, None)  # tokens before the block are only asked
+            queries = self.rotary.turn(queries, cosine[asking], sine[asking])
+        mixed = F.scaled_dot_product_attention(queries, keys, split(v), attn_mask=mask)
         out = mixed.transpose(1, 2).reshape(q.shape)
         return out[:, : (last - first) * c], out[:, (last - first) * c :]
+
+    def _places(self, first: int, last: int, start: int, device: torch.device) -> Tensor:
+        """Angles `[keys, size/2]` of a block's tokens from `start` on, then of its copies."""
+        assert self.rotary is not None
+        c, r = self.streaming.chunk, self.streaming.lookahead
+        ahead = torch.arange(first + 1, last + 1)[:, None] * c + torch.arange(r)
+        return self.rotary.angles(torch.cat([torch.arange(start, last * c), ahead.flatten()]).to(device))
 
     def _block_mask(self, first: int, last: int, start: int, device: torch.device) -> Tensor:
         """Who may see whom, [queries, keys]: chunk tokens of the block, then its copies."""

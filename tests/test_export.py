@@ -28,6 +28,7 @@ from emotag.runtime.graphs import BoundGraph
 from emotag.runtime.graphs import Graph as Session
 from emotag.runtime.manifest import AudioSpec
 from emotag.training.checkpoint import Checkpoint, load_checkpoint
+from emotag.training.demo.encoder import round_to_half
 from emotag.training.grmn import GRMN, token_windows
 from emotag.training.released_audio import whole_file_tokens
 from emotag.training.wav2vec2 import StreamingConfig
@@ -234,6 +235,27 @@ def test_mouth_tensors_are_the_networks(bundle: Path, checkpoint: Checkpoint) ->
     np.testing.assert_array_equal(tensors["mouth.mlp.1"], state["mouth_mlp.net.1.weight"].numpy())
     np.testing.assert_array_equal(tensors["mouth.grid.yz"], state["encoder_yz.embeddings"].numpy())
     np.testing.assert_array_equal(tensors["mouth.index"], checkpoint.avatar["mouth.index"])
+
+
+def test_weights_that_are_halves_are_stored_as_halves(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    rounded = tiny.checkpoint()
+    assert rounded.encoder is not None and checkpoint.encoder is not None
+    round_to_half(rounded.encoder)
+    checkpoint.save(tmp_path / "floats.pt")
+    rounded.save(tmp_path / "halves.pt")
+    stored = torch.load(tmp_path / "halves.pt", weights_only=True)["encoder"]["state"]
+    weights = dict(rounded.encoder.named_parameters())
+    assert all(stored[name].dtype == torch.float16 for name in weights)
+    saved = sum(weight.numel() * 2 for weight in weights.values())
+    sizes = [(tmp_path / f"{name}.pt").stat().st_size for name in ("floats", "halves")]
+    assert abs(sizes[0] - sizes[1] - saved) < 0.05 * saved
+    loaded = load_checkpoint(tmp_path / "halves.pt").encoder
+    assert loaded is not None
+    for name, weight in loaded.named_parameters():
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(weight, weights[name], atol=0, rtol=0)
+    unrounded = torch.load(tmp_path / "floats.pt", weights_only=True)["encoder"]["state"]
+    assert unrounded["model.feature_projection.projection.weight"].dtype == torch.float32
 
 
 def test_checkpoints_survive_a_round_trip(checkpoint: Checkpoint, tmp_path: Path) -> None:

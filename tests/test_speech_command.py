@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from emotag.training.command import main
 from emotag.training.corpus.listener import HOP
 from emotag.training.demo import load_learned
+from tests.recogniser import recogniser_weights
 
 SMALL = (
     "--clips 2 --recorded 1 --prompts 1 --talkies 1 --encoder-steps 2 --refine-steps 1 --people-steps 1 "
-    "--listen-steps 2 --motion-steps 2 --judge 0 --threads 1"
+    "--imitate-steps 1 --listen-steps 2 --motion-steps 2 --judge 0 --threads 1"
 ).split()
 
 
@@ -56,6 +57,7 @@ def test_it_learns_and_a_second_run_goes_on(tmp_path: Path, monkeypatch: pytest.
     # festival, the recordings and the recognizer are not on every machine: flite's voices and the sound's level stand
     # in, the stages are the same.
     monkeypatch.setattr(sys.modules["emotag.training.demo.learn"], "Listener", Levels)
+    monkeypatch.setattr(sys.modules["emotag.training.demo.learn"], "listener_weights", recogniser_weights)
     recipe = speech._RECIPE
     small = replace(
         recipe,
@@ -67,6 +69,7 @@ def test_it_learns_and_a_second_run_goes_on(tmp_path: Path, monkeypatch: pytest.
         encoder=replace(recipe.encoder, batch=1),
         refine=replace(recipe.refine, batch=1),
         people=replace(recipe.people, batch=1),
+        imitate=replace(recipe.imitate, batch=1),
         listen=replace(recipe.listen, batch=1),
         motion=replace(recipe.motion, batch=1, hearings=1),
         settle=replace(recipe.settle, steps=2, batch=1),

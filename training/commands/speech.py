@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "clips": _RECIPE.corpus.count, "recorded": _RECIPE.recorded.count, "prompts": _RECIPE.prompts.count,
         "talkies": _RECIPE.talkies.count, "encoder-steps": _RECIPE.encoder.steps,
         "refine-steps": _RECIPE.refine.steps, "people-steps": _RECIPE.people.steps,
-        "listen-steps": _RECIPE.listen.steps, "motion-steps": _RECIPE.motion.steps,
+        "imitate-steps": _RECIPE.imitate.steps, "listen-steps": _RECIPE.listen.steps,
+        "motion-steps": _RECIPE.motion.steps,
     }  # fmt: skip
     for name, count in counts.items():
         how.add_argument(f"--{name}", type=int, default=count, metavar="N", help="default: %(default)s")
@@ -82,6 +83,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         "encoder_steps",
         "refine_steps",
         "people_steps",
+        "imitate_steps",
         "listen_steps",
         "motion_steps",
     ):
@@ -96,6 +98,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         encoder=replace(_RECIPE.encoder, steps=options.encoder_steps),
         refine=replace(_RECIPE.refine, steps=options.refine_steps),
         people=replace(_RECIPE.people, steps=options.people_steps),
+        imitate=replace(_RECIPE.imitate, steps=options.imitate_steps),
         listen=replace(_RECIPE.listen, steps=options.listen_steps),
         motion=replace(_RECIPE.motion, steps=options.motion_steps),
     )

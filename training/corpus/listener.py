@@ -54,7 +54,7 @@ class Listener:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        folder = _installed() if folder is None else folder
+        folder = installed_folder() if folder is None else folder
         self._encoder = _session(folder / "encoder_model.ort")
         self._decoder = _session(folder / "decoder_model_merged.ort")
         self._tokens = _tokens(folder / "tokenizer.bin")
@@ -142,8 +142,13 @@ class Listener:
         return following
 
 
-def _installed() -> Path:
-    """The folder of the weights that moonshine-voice installs."""
+def installed_folder() -> Path:
+    """The folder of the weights that moonshine-voice installs.
+
+    Raises:
+        MissingProgramError: it is not installed.
+        SpeechError: its weights are others than those known.
+    """
     found = importlib.util.find_spec("moonshine_voice")
     if found is None or found.origin is None:
         raise MissingProgramError(f"moonshine-voice, which writes down what is said, is not installed; {_CURE}")

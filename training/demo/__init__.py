@@ -2,7 +2,7 @@
 
 from .assemble import assemble
 from .clips import ClipRequest, Clips, load_clips, make_clips, silent_clips
-from .encoder import EncoderSchedule, Lesson, build_encoder, deepened, train_encoder
+from .encoder import EncoderSchedule, Lesson, build_encoder, train_encoder
 from .geometry import LipGeometry, lip_geometry
 from .learn import Learned, Recipe, evaluate, learn, load_learned
 from .lessons import lessons
@@ -21,7 +21,6 @@ __all__ = [
     "Recipe",
     "assemble",
     "build_encoder",
-    "deepened",
     "demo_identity",
     "evaluate",
     "fit_loudness",

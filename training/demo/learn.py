@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,20 +15,23 @@ from ...runtime.errors import CheckpointError
 from ..checkpoint import load_tensors, restore, write_atomically
 from ..corpus import FESTIVAL, HELD_OUT, RECORDED, Voice
 from ..corpus.listener import Listener
+from ..corpus.listener_weights import listener_weights
 from ..grmn import GRMN, GRMNConfig
 from ..head import HeadModel
 from ..wav2vec2 import StreamingWav2Vec2
 from .clips import ClipRequest, Clips, Progress, join, load_clips, silent_clips
-from .encoder import EncoderSchedule, Lesson, build_encoder, deepened, train_encoder
+from .encoder import STREAMING, EncoderSchedule, Lesson, round_to_half, train_encoder
 from .geometry import LipGeometry, lip_geometry
 from .lessons import lessons
 from .measure import Measures, fit_loudness, measure
 from .motion import MotionSchedule, demo_identity, encode, hear, restore_range, train_decoder, train_motion
+from .pretrained import Ears, adopt_layers, begun_encoder, imitate
 from .snapshot import Snapshot
 
 _WEIGHT_OF_PROMPTS = 3  # they are few, and what real speech is most like
 _WEIGHT_OF_PEOPLE = 2  # prompts and talkies together
 _TALKIES = (Voice("recorded", "fotaq"),) * 5 + (Voice("recorded", "drascula"),)  # by how much each holds
+_LEARNED = {"encoder", "encoder_config", "config", "motion", "identity"}
 _RANGE_CLIPS = 200  # clips on which the range of motion is restored
 
 
@@ -49,10 +51,16 @@ class Recipe:
     refine: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1500, rate=8e-4, warped=0.5, seed=1))
     people: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(1600, rate=8e-4, warped=0.5, seed=2))
     """the encoder once more, with the prompts"""
-    layers: int = 6
-    """of the encoder from then on"""
-    listen: EncoderSchedule = field(default_factory=lambda: EncoderSchedule(2500, rate=1e-3, warped=0.5, seed=3))
-    """the encoder with everybody; a recognizer of people's speech says what it hears (`lessons`)"""
+    layers: int = 4
+    """of a recognizer of people's speech, with which the encoder goes on (`pretrained`)"""
+    imitate: EncoderSchedule = field(
+        default_factory=lambda: EncoderSchedule(1500, batch=12, frames=40, rate=2e-3, warped=0.5, seed=4)
+    )
+    """its convolutions, with everybody"""
+    listen: EncoderSchedule = field(
+        default_factory=lambda: EncoderSchedule(1500, batch=5, rate=5e-4, warped=0.5, seed=4)
+    )
+    """all of it, with everybody; the recognizer says what it hears (`lessons`)"""
     motion: MotionSchedule = field(default_factory=MotionSchedule)
     settle: MotionSchedule = field(default_factory=lambda: MotionSchedule(steps=800, batch=24, rate=5e-4, seed=5))
     """of the decoders alone, on every fourth clip"""
@@ -74,6 +82,7 @@ class Learned:
         """Write the intermediate that `load_learned` reads; `weights_only=True` loads it."""
         content = {
             "encoder": self.encoder.state_dict(),
+            "encoder_config": self.encoder.model.config.to_dict(),
             "config": self.motion.config.to_dict(),
             "motion": self.motion.state_dict(),
             "identity": self.identity,
@@ -88,12 +97,12 @@ def load_learned(path: Path) -> Learned:
         CheckpointError: the file is not one.
     """
     content = load_tensors(path)
-    if not isinstance(content, dict) or not {"encoder", "config", "motion", "identity"} <= set(content):
+    if not isinstance(content, dict) or not _LEARNED <= set(content):
         raise CheckpointError(f"{path} is not learned motion: give a file of `emotag-train speech`")
-    names = "\n".join(content["encoder"])
-    # How many there are, not the highest number: that is anything a file likes.
-    layers = len(set(re.findall(r"encoder\.layers\.(\d+)\.", names)))
-    encoder = build_encoder(layers=max(layers, 1))
+    try:
+        encoder = StreamingWav2Vec2.from_config(content["encoder_config"], STREAMING)
+    except (TypeError, ValueError, RuntimeError) as error:  # of a configuration that means nothing
+        raise CheckpointError(f"{path} has no usable configuration of an encoder ({error}): learn it again") from error
     restore(encoder, content["encoder"], "encoder", str(path))
     motion = GRMN(GRMNConfig.from_dict(content["config"]))
     restore(motion, content["motion"], "motion network", str(path))
@@ -127,10 +136,23 @@ def learn(
     snapshot = _snapshot(work, "people", recipe)
     encoder, _ = train_encoder(_lesson(joined, names), recipe.people, progress, encoder, snapshot)
     lesson = everybody(join(clips, recorded), join(prompts, talkies), names, progress)
+    encoder = pretrained(encoder, lesson, recipe, progress, _snapshot(work, "imitated", recipe))
     snapshot = _snapshot(work, "listened", recipe)
-    deep = deepened(encoder, recipe.layers)
-    encoder, _ = train_encoder(lesson, recipe.listen, progress, deep, snapshot)
+    encoder, _ = train_encoder(lesson, recipe.listen, progress, encoder, snapshot)
+    round_to_half(encoder)
     return learn_motion(head, encoder, join(clips, recorded), join(prompts, talkies), recipe, progress, work)
+
+
+def pretrained(
+    small: StreamingWav2Vec2, lesson: Lesson, recipe: Recipe, progress: Progress | None, snapshot: Snapshot
+) -> StreamingWav2Vec2:
+    """The recognizer's layers behind convolutions that have learned from `small` and to imitate the recognizer's."""
+    weights = listener_weights()
+    encoder = begun_encoder(small, recipe.layers)
+    drawn = np.arange(len(lesson.clips)) if lesson.drawn is None else lesson.drawn
+    imitate(encoder, lesson.clips, drawn, Ears(weights), recipe.imitate, progress, snapshot)
+    adopt_layers(encoder, weights)
+    return encoder
 
 
 def everybody(synthesised: Clips, people: Clips, names: Sequence[str], progress: Progress | None = None) -> Lesson:

@@ -1,6 +1,6 @@
 """Shows that the gate of `emotag-bench` can be believed: it fails where it should, and only there.
 
-    python -m benchmarks.demonstrate_gate BUNDLE [--runs 20] [--share 0.1]
+    python -m benchmarks.demonstrate_gate BUNDLE [--runs 20] [--share 0.1] [--json benchmarks/results/gate.json]
 
 1. Real work worth a share of a stage (10%) is added to each stage in turn: the gate must fail and name that stage only.
    The work is array arithmetic of a fixed amount, sized once beforehand; no number is multiplied. The overhead of a
@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from emotag.runtime import Model
 from emotag.runtime.bench.gate import Baseline, Verdict, check
+from emotag.runtime.bench.machine import Machine
 from emotag.runtime.bench.measure import GATED, OVERHEAD, Costs, Extra
 
 _UNIT = np.linspace(0, 1, 512, dtype=np.float32)
@@ -81,29 +85,35 @@ def describe(verdicts: list[Verdict]) -> str:
     return "  ".join(f"{v.stage} {v.change:+.1%}{'' if v.passed else ' FAIL'}" for v in verdicts)
 
 
-def show_failures(bundle: Path, baseline: Baseline, share: float) -> bool:
-    """Part 1; whether every stage was caught alone."""
-    unit, caught = unit_milliseconds(), True
+def row(verdicts: list[Verdict]) -> dict[str, Any]:
+    """For JSON: the share by which each stage cost more, and which failed."""
+    changes = {verdict.stage: round(verdict.change, 4) for verdict in verdicts}
+    return {"changes": changes, "failed": [verdict.stage for verdict in verdicts if not verdict.passed]}
+
+
+def show_failures(bundle: Path, baseline: Baseline, share: float) -> list[dict[str, Any]]:
+    """Part 1: a row for every stage that got work."""
+    unit, rows = unit_milliseconds(), []
     for stage in GATED:
         wanted = share * baseline.stages[stage].ms * (5 if stage == OVERHEAD else 1)
         extra = adds(stage, max(1, round(wanted / unit)))
         verdicts = check(lambda extra=extra: load(bundle, extra), baseline)
-        failed = [verdict.stage for verdict in verdicts if not verdict.passed]
-        caught &= failed == [stage]
+        rows.append({"stage": stage, "added_ms": wanted, "load": Machine.here().load, **row(verdicts)})
         print(f"{stage:<10}+{wanted:.3f} ms  {describe(verdicts)}", flush=True)
-    return caught
+    return rows
 
 
-def show_passes(bundle: Path, baseline: Baseline, runs: int) -> bool:
-    """Part 2; whether every run passed."""
-    passed = 0
+def show_passes(bundle: Path, baseline: Baseline, runs: int) -> list[dict[str, Any]]:
+    """Part 2: a row for every run."""
+    rows = []
     with busy_neighbour():
         for run in range(runs):
             verdicts = check(lambda: load(bundle), baseline)
-            passed += all(verdict.passed for verdict in verdicts)
+            rows.append({"load": Machine.here().load, **row(verdicts)})
             print(f"unchanged {run + 1:>2}  {describe(verdicts)}", flush=True)
+    passed = sum(not found["failed"] for found in rows)
     print(f"{passed} of {runs} unchanged runs beside a busy neighbour passed")
-    return passed == runs
+    return rows
 
 
 def main() -> int:
@@ -112,11 +122,20 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--share", type=float, default=0.1)
+    parser.add_argument("--json", type=Path, help="also write what was found")
     options = parser.parse_args()
     baseline = Baseline.measured(lambda: load(options.bundle), options.bundle.name)
-    caught = show_failures(options.bundle, baseline, options.share)
-    passed = show_passes(options.bundle, baseline, options.runs)
-    return 0 if caught and passed else 1
+    found = {
+        "machine": Machine.here().line(),
+        "baseline": asdict(baseline),
+        "share": options.share,
+        "with_work": show_failures(options.bundle, baseline, options.share),
+        "unchanged_beside_a_busy_neighbour": show_passes(options.bundle, baseline, options.runs),
+    }
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    caught = all(one["failed"] == [one["stage"]] for one in found["with_work"])
+    return 0 if caught and not any(one["failed"] for one in found["unchanged_beside_a_busy_neighbour"]) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The int8 encoder beside ONNX Runtime's dynamic int8 and its floats: time of a step, and how far its tokens are off.
+"""The encoder, int8 and floats, beside ONNX Runtime's of both: time of a step, and how far its tokens are off.
 
     python -m benchmarks.encoder [--checkpoint training/assets/demo.pt] [--threads 1] [--seconds 4]
 
@@ -27,6 +27,7 @@ from emotag.export.speech import load_speech
 from emotag.export.synthetic import PRESETS, synthetic_checkpoint
 from emotag.runtime.bench.machine import Machine
 from emotag.runtime.encoder import StreamingEncoder
+from emotag.runtime.graph_encoder import GraphEncoder
 from emotag.runtime.graphs import Bound, BoundGraph
 from emotag.runtime.graphs import Graph as Session
 from emotag.runtime.native_encoder import NativeBound, NativeEncoder
@@ -63,6 +64,8 @@ def contenders(checkpoint: Checkpoint, speech: Float, threads: int, folder: Path
     native = NativeBound(NativeEncoder(folder / "audio.safetensors", tensors, threads))
     bound: dict[str, Bound] = {"EmoTaG, int8": native}
     write_graph(Graph("audio", step, "fp32"), folder / "fp32.onnx")
+    if GraphEncoder.is_known(folder / "fp32.onnx"):
+        bound["EmoTaG, fp32"] = NativeBound(NativeEncoder(folder / "fp32.onnx", plain, threads, states))
     bound["ONNX Runtime, fp32"] = BoundGraph(Session(folder / "fp32.onnx", threads), states)
     onnx.save(quantise(onnx.load(folder / "fp32.onnx")), folder / "int8.onnx")
     bound["ONNX Runtime, int8"] = BoundGraph(Session(folder / "int8.onnx", threads), states)

@@ -18,6 +18,7 @@
 #include "similarity.h"
 #include "staged.h"
 #include "trace.h"
+#include "yardstick/bind.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -465,5 +466,6 @@ NB_MODULE(_kernels, m) {
   emotag::define_renderer(m);
   emotag::define_training(m);
   emotag::define_encoder(m);
+  emotag::define_yardstick(m);
   emotag::define_constants(m);
 }

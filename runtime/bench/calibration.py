@@ -1,9 +1,14 @@
-"""Fixed work whose processor time says how fast this machine is.
+"""Fixed work whose processor time says how fast this machine is, and what its neighbours leave of the caches.
 
-Three kinds, because a neighbour on the same core or cache slows each by another share, and the stages are made of all
-of them: products of small matrices (the networks), an exponential of many numbers (blending) and a radix sort, whose
-tables live in the second cache (sorting). Each is a fraction of a millisecond, so that it finds a quiet moment where
-there is one. It uses numpy only, one thread, and no code of the stages themselves.
+Arithmetic of three kinds, because a neighbour on the same core slows each by another share, and the stages are made
+of all of them: products of small matrices (the networks), an exponential of many numbers (blending) and a radix sort,
+whose tables live in the second cache (sorting). Each is a fraction of a millisecond, so that it finds a quiet moment
+where there is one. It uses numpy only, one thread, and no code of the stages themselves.
+
+Arithmetic costs what it always does while a stage whose weights neighbours drive out of the shared cache costs half as
+much again, for minutes. So there is a yardstick of memory, too: 160,000 reads of 3.8 MB in the order of tiles, with a
+dozen products each. It is in the extension (plugins/src/yardstick), and neither may ever change: baselines are in their
+units.
 """
 
 from __future__ import annotations
@@ -13,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from ...plugins import _kernels
+
 _SIDE, _PRODUCTS = 60, 24  # a side below what any BLAS splits among threads
 _NUMBERS, _POWERS = 4096, 32
 _KEYS = 60_000
@@ -20,9 +27,10 @@ _LINE, _PAGE = 64, 4096  # bytes
 
 
 class Calibration:
-    """About half a millisecond of work, a third of it of each kind."""
+    """About half a millisecond of arithmetic, a third of it of each kind; and a yardstick of memory, of one or two."""
 
     def __init__(self) -> None:
+        self._yardstick = _kernels.Yardstick()
         rng = np.random.default_rng(0)
         self._matrix, self._product = _apart(_SIDE * _SIDE, np.float32, (_SIDE, _SIDE))
         self._numbers, self._powers = _apart(_NUMBERS, np.float32)
@@ -31,8 +39,12 @@ class Calibration:
         self._numbers[:] = rng.random(_NUMBERS)
         self._keys[:] = rng.integers(0, 1 << 16, _KEYS)
 
+    def memory(self) -> list[float]:
+        """One pass of the yardstick; processor milliseconds of its pieces."""
+        return self._yardstick.run()
+
     def run(self) -> list[float]:
-        """Does it once; processor milliseconds of each kind."""
+        """Does the arithmetic once; processor milliseconds of each kind."""
         times = [time.thread_time_ns()]
         for work in (self._multiply, self._exponentiate, self._sort):
             work()

@@ -5,8 +5,8 @@ any length above it. The longer a call, the less often it finds a quiet moment f
 taken in pieces, the same ones in every call: the chunks of a picture (the same picture every time), the stretches of a
 step between its stages, the kinds of calibration. The statistic of each piece is a low percentile over many short
 rounds, and a stage costs the sum of its pieces': a neighbour that leaves quiet moments does not show, and one that
-never does slows the calibration too. Each stage runs a few times in a row, so that its weights are in the caches
-whatever ran before.
+never does slows the calibration or its yardstick of memory too. Each stage runs a few times in a row, so that its
+weights are in the caches whatever ran before, and so does the yardstick behind it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from .probe import KERNELS, Probe
 
 AUDIO, MOTION, DRAW, OVERHEAD = "audio", "motion", "draw", "overhead"
 GATED = (AUDIO, MOTION, DRAW, OVERHEAD)
-ROUNDS = 40
+ROUNDS = 25
 FLOOR = 1  # percentile
 _WARM_UP = 12  # frames, the last of which is drawn again and again
-_CALLS = {AUDIO: 6, MOTION: 6, DRAW: 3, OVERHEAD: 8}
+_CALLS = {AUDIO: 6, MOTION: 6, DRAW: 3, OVERHEAD: 4}
+_PASSES = 2  # of the yardstick of memory, behind a stage's calls
 _CALIBRATIONS = 2  # before a stage's calls and after them; between them they would drive its weights out of the caches
 
 Extra = Callable[[str], None]
@@ -37,21 +38,19 @@ Extra = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Floors:
-    """The least that stages and kernels (by name) and the calibration (`unit`) cost, in processor milliseconds."""
+    """The least that stages and kernels (by name), the arithmetic of the calibration and its yardstick of memory cost,
+    in processor milliseconds."""
 
     ms: Mapping[str, float]
-    unit: float
-
-    def ratio(self, name: str) -> float:
-        """Of one stage or kernel, in units of the calibration."""
-        return self.ms[name] / self.unit
+    arithmetic: float
+    memory: float
 
     def lower(self, other: Floors) -> Floors:
         """The lower of both, of each on its own: it may have been busy when the other was quiet."""
         ms = dict(self.ms)
         for name, found in other.ms.items():
             ms[name] = min(found, ms.get(name, found))
-        return Floors(ms, min(self.unit, other.unit))
+        return Floors(ms, min(self.arithmetic, other.arithmetic), min(self.memory, other.memory))
 
 
 @dataclass
@@ -59,14 +58,16 @@ class Samples:
     """Processor milliseconds of single calls in pieces, by stage or kernel, and of single calibrations."""
 
     calls: dict[str, list[Sequence[float]]] = field(default_factory=dict)
-    calibrations: list[Sequence[float]] = field(default_factory=list)
+    arithmetic: list[Sequence[float]] = field(default_factory=list)
+    memory: list[Sequence[float]] = field(default_factory=list)
 
     def add(self, name: str, pieces: Sequence[float]) -> None:
         self.calls.setdefault(name, []).append(pieces)
 
     def floors(self) -> Floors:
         """The statistic."""
-        return Floors({name: _floor(times) for name, times in self.calls.items()}, _floor(self.calibrations))
+        ms = {name: _floor(times) for name, times in self.calls.items()}
+        return Floors(ms, _floor(self.arithmetic), _floor(self.memory))
 
 
 class Costs:
@@ -88,7 +89,7 @@ class Costs:
         self._stages: Mapping[str, Callable[[], Sequence[float]]] = stages
         for _ in range(_WARM_UP):
             self._probe.frame()
-        for _ in range(3):
+        for _ in range(2):
             self._round(Samples(), self.names)
 
     @property
@@ -116,10 +117,11 @@ class Costs:
                 if name == DRAW:
                     for kernel, part in zip(KERNELS, self._probe.kernels, strict=True):
                         samples.add(kernel, [part])
+            samples.memory += [self._calibration.memory() for _ in range(_PASSES)]
             self._calibrate(samples)
 
     def _calibrate(self, samples: Samples) -> None:
-        samples.calibrations += [self._calibration.run() for _ in range(_CALIBRATIONS)]
+        samples.arithmetic += [self._calibration.run() for _ in range(_CALIBRATIONS)]
 
 
 def _floor(calls: Sequence[Sequence[float]]) -> float:

@@ -122,7 +122,7 @@ def _write_baseline(options: argparse.Namespace) -> int:
     write_baseline(options.write_baseline, baseline)
     print(f"{options.write_baseline}: {baseline.bundle} on {baseline.machine}")
     for part, stage in baseline.stages.items():
-        print(f"  {part:<10}{stage.ms:>8.2f} ms{stage.ratio:>9.3f} calibrations")
+        print(f"  {part:<10}{stage.ms:>8.2f} ms, {stage.follows:.0%} of it with the yardstick of memory")
     return 0
 
 

@@ -1,7 +1,8 @@
 """Training of the emotional residual after GRMN: pictures of one person's emotional scenes, everything else frozen.
 
-The head is drawn with the motion that the frozen network says, as the runtime will, half of the time told the scene's
-emotion and half of the time hearing it; the residual learns from the photometric loss alone (eq. 10).
+The head is drawn with the motion that the frozen network says, as the runtime will, told the scene's emotion: a network
+that hears none of what a picture shows moves and adds nothing, which teaches nothing. Scenes that do not say their
+emotion are heard. The residual learns from the photometric loss alone (eq. 10).
 """
 
 from __future__ import annotations
@@ -165,6 +166,7 @@ def fit(
     options: FitOptions | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
     residual: EmotionalResidual | None = None,
+    also: Sequence[torch.nn.Parameter] = (),
 ) -> EmotionalResidual:
     """Learn the residual of an avatar from the training pictures of its scenes; nothing else changes.
 
@@ -174,6 +176,7 @@ def fit(
         options: steps and rates.
         progress: is told every step and its loss.
         residual: what to go on with, of this avatar; None is a fresh one. It is trained in place.
+        also: what else learns, at the rate of the offsets and without decay.
 
     Raises:
         TrainingError: there is nothing to learn from, or the loss is not a number.
@@ -188,23 +191,25 @@ def fit(
             network.requires_grad_(False)
     if residual is None:
         residual = make_residual(checkpoint.avatar, checkpoint.motion.config, own.seed, own.rank)
-    rest = [parameter for name, parameter in residual.named_parameters() if name != "raw"]
+    known = {id(one) for one in (residual.raw, *also)}
+    rest = [parameter for parameter in residual.parameters() if id(parameter) not in known]
     groups: list[dict[str, Any]] = [{"params": rest, "lr": own.rate, "weight_decay": 0.0}]
     groups.append({"params": [residual.raw], "lr": own.offset_rate, "weight_decay": own.decay})
+    if also:
+        groups.append({"params": list(also), "lr": own.offset_rate, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups)
     fade = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, own.steps, eta_min=0.0)
     generator = torch.Generator().manual_seed(own.seed)
     pictures = [(studio, index) for studio in studios for index in studio.subject.train_indices]
     for step in range(own.steps):
         studio, index = pictures[int(torch.randint(len(pictures), (), generator=generator))]
-        told = bool(torch.rand((), generator=generator) < 0.5)
         background = torch.rand(3, generator=generator)
         target = studio.subject.target(index, background, crop=True)
         audio_of = None
         if bool(torch.rand((), generator=generator) < own.other_audio):
             mine = studio.subject.train_indices
             audio_of = mine[int(torch.randint(len(mine), (), generator=generator))]
-        output = studio.draw(index, residual, background, told, audio_of=audio_of)
+        output = studio.draw(index, residual, background, True, audio_of=audio_of)
         loss = photometric(output.rgb, target.rgb)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(f"step {step}: the loss is not a number: train with fewer steps, or look at the scenes")

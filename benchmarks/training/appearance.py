@@ -3,13 +3,13 @@
     python -m benchmarks.training.appearance [--work build/appearance] [--start FILE] [--people N ...]
         [--emotions NAME ...] [--still-skin] [--settle N] [--steps N] [--json FILE]
 
-For each person an avatar is adapted to a neutral scene, and its Gaussians are trained on with the pictures of that
-scene and of the emotional ones of levels 2 and 3 until that gains little: else what a residual learns is the person.
-Then three things are learned from these pictures, in the same order: the residual; a blind one, which hears the audio
-but is told neither emotion nor displacement; and the Gaussians further, the same in every frame, with the same bounds
-and rates. All are judged on the whole of level 1, which nobody was trained on, and on what training left out of the
-others, in the head and in the face (inside the landmarks, the brows raised by half of their height above the mouth).
-The network is told the emotion. `driven` has GRMN's motion, `tracked` the true one.
+For each person an avatar is adapted to a neutral scene, and its Gaussians are trained on for --settle steps with the
+pictures of that scene and of the emotional ones of levels 2 and 3: else what a residual learns is the person. From
+there three things learn for --steps from these pictures, in the same order, with the same bounds and rates: the
+Gaussians alone, the same in every frame; Gaussians and a residual; Gaussians and a blind one, which hears the audio but
+is told neither emotion nor displacement. All are judged on the whole of level 1, which nobody was trained on, and on
+what training left out of the others, in the head and in the face (inside the landmarks, the brows raised by half of
+their height above the mouth). The network is told the emotion. `driven` has GRMN's motion, `tracked` the true one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from scipy.spatial import Delaunay
 from torch import Tensor
 
 from emotag.training.checkpoint import Checkpoint, load_checkpoint
-from emotag.training.emotional_residual import EmotionalResidual, make_residual, wear
+from emotag.training.emotional_residual import EmotionalResidual, ResidualConfig, make_residual, wear
 from emotag.training.emotional_residual_fit import FitOptions, Studio, fit
 from emotag.training.grmn import Motion
 from emotag.training.metrics.image import psnr
@@ -39,7 +39,7 @@ from emotag.training.trainer.start import open_head
 
 from .people import FIRST, adapt, make_scenes
 
-_EVERY = 5  # frames between those that are judged, of the level that was not trained on
+_EVERY = 10  # frames between those that are judged, of the level that was not trained on
 _SIZE = 256
 _ADAPTATION = {"steps": 1000, "warmup": 250, "size": _SIZE, "count": 20_000, "half_size": 0.0, "geometry": False}
 _RAISED = 0.5
@@ -48,8 +48,24 @@ REGIONS = ("head", "face")
 Numbers = dict[str, Any]
 
 
-class Blind(EmotionalResidual):
-    """A residual that hears the audio; every frame is one of all emotions to it, and nothing is displaced."""
+class Together(EmotionalResidual):
+    """A residual beside Gaussians that are trained on: `still` are offsets that are the same in every frame."""
+
+    def __init__(self, config: ResidualConfig) -> None:
+        super().__init__(config)
+        self.still = torch.nn.Parameter(torch.zeros_like(self.raw))
+
+    def shift(self) -> Tensor:
+        """[G,14] of the Gaussians, within the bounds."""
+        moved: Tensor = (self.bounds * torch.tanh(self.still)).mean(0)
+        return moved
+
+    def offsets(self, coefficients: Tensor) -> Tensor:
+        return super().offsets(coefficients) + self.shift()
+
+
+class Blind(Together):
+    """It hears the audio; every frame is one of all emotions to it, and nothing is displaced."""
 
     def of_motion(self, motion: Motion, emotion: Tensor) -> Tensor:
         same = torch.full_like(emotion, 1 / (self.config.classes - 1))
@@ -57,14 +73,14 @@ class Blind(EmotionalResidual):
         return self.coefficients(torch.zeros_like(motion.residual_expression), motion.encoded_audio, same)
 
 
-class TrainedOn(EmotionalResidual):
-    """No residual: offsets that are the same in every frame, which is the Gaussians trained on."""
+class TrainedOn(Together):
+    """The Gaussians alone."""
 
-    def of_motion(self, motion: Motion, emotion: Tensor) -> Tensor:
-        return torch.ones(len(emotion), self.config.rank)
+    def offsets(self, coefficients: Tensor) -> Tensor:
+        return self.shift()
 
 
-KINDS: dict[str, type[EmotionalResidual]] = {"trained_on": TrainedOn, "blind": Blind, "residual": EmotionalResidual}
+KINDS: dict[str, type[Together]] = {"trained_on": TrainedOn, "residual": Together, "blind": Blind}
 
 
 @dataclass(frozen=True)
@@ -94,20 +110,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--people", type=int, nargs="+", default=[FIRST], metavar="N")
     parser.add_argument("--emotions", nargs="+", default=["angry", "happy"], metavar="NAME")
     parser.add_argument("--still-skin", action="store_true")
-    parser.add_argument("--settle", type=int, default=1500, metavar="N")
+    parser.add_argument("--settle", type=int, default=500, metavar="N")
     parser.add_argument("--steps", type=int, default=FitOptions.steps, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     plan = Plan(options.work, options.start, tuple(options.emotions), options.still_skin, options.settle, options.steps)
-    about = {"settle": plan.settle, "steps": plan.steps, "skin": "still" if plan.still_skin else "creases and blood"}
-    found: Numbers = {**about, "size": _SIZE, "adaptation": _ADAPTATION, "people": {}}
+    about = {
+        "size": _SIZE,
+        "adaptation": _ADAPTATION,
+        "emotions": options.emotions,
+        "settle": plan.settle,
+        "steps": plan.steps,
+        "skin": "still" if plan.still_skin else "creases and blood",
+    }
     for person in options.people:
-        found["people"][f"id{person:03d}"] = ablation(plan, person, _say)
+        numbers = ablation(plan, person, _say)
+        found = _kept(options.json, about)  # read late: another process may measure another person
+        found["people"][f"id{person:03d}"] = numbers
         if options.json is not None:
             options.json.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     return 0
+
+
+def _kept(path: Path | None, about: Numbers) -> Numbers:
+    """The content of an earlier run's file, if it was made with the same settings; else nobody has been measured."""
+    if path is not None and path.is_file():
+        found: Numbers = json.loads(path.read_text())
+        if {name: found.get(name) for name in about} == about:
+            return found
+    return {**about, "people": {}}
 
 
 def ablation(plan: Plan, person: int, say: Callable[[str], None] = lambda what: None) -> Numbers:
@@ -136,8 +169,7 @@ def ablation(plan: Plan, person: int, say: Callable[[str], None] = lambda what: 
         studio.take(checkpoint)
     found: Numbers = {"processor_seconds": {}}
     kinds = _learned(checkpoint, trained, own, found["processor_seconds"], say)
-    checkpoint.appearance = kinds["residual"]
-    checkpoint.save(avatar.with_name("felt.pt"))
+    _save(checkpoint, studios[next(iter(studios))], kinds["residual"], avatar.with_name("felt.pt"))
     for name, studio in studios.items():
         say(f"judging: {name}")
         every = range(0, len(studio.scene.pictures), _EVERY)
@@ -151,33 +183,49 @@ def _learned(
     own: FitOptions,
     seconds: dict[str, float],
     say: Callable[[str], None],
-) -> dict[str, EmotionalResidual | None]:
-    kinds: dict[str, EmotionalResidual | None] = {"settled": None}
+) -> dict[str, Together | None]:
+    kinds: dict[str, Together | None] = {"settled": None}
     for name, kind in KINDS.items():
         say(f"learning: {name}")
         began = time.process_time()
-        kinds[name] = fit(checkpoint, trained, own, residual=_untrained(checkpoint, own, kind))
+        kinds[name] = untrained = _untrained(checkpoint, own, kind)
+        fit(checkpoint, trained, own, residual=untrained, also=[untrained.still])
         seconds[name] = round(time.process_time() - began, 1)
     return kinds
 
 
 def _settle(checkpoint: Checkpoint, trained: list[Studio], options: FitOptions) -> None:
     """Train the avatar's Gaussians on, in the checkpoint."""
-    still = fit(checkpoint, trained, options, residual=_untrained(checkpoint, options, TrainedOn))
+    alone = _untrained(checkpoint, options, TrainedOn)
+    fit(checkpoint, trained, options, residual=alone, also=[alone.still])
+    _shifted(checkpoint, trained[0], alone)
+
+
+def _shifted(checkpoint: Checkpoint, studio: Studio, learned: Together) -> None:
     with torch.no_grad():
-        settled = wear(trained[0].gaussians, still.offsets(torch.ones(still.config.rank)))
+        gaussians = wear(studio.gaussians, learned.shift())
     for name in ("means", "quats", "scales", "opacities", "sh"):
-        checkpoint.avatar[f"gaussians.{name}"] = getattr(settled, name).numpy()
+        checkpoint.avatar[f"gaussians.{name}"] = getattr(gaussians, name).numpy()
 
 
-def _untrained(checkpoint: Checkpoint, options: FitOptions, kind: type[EmotionalResidual]) -> EmotionalResidual:
+def _save(checkpoint: Checkpoint, studio: Studio, learned: Together | None, path: Path) -> None:
+    """The avatar with its residual, as a bundle is made of it."""
+    assert learned is not None
+    _shifted(checkpoint, studio, learned)
+    checkpoint.appearance = EmotionalResidual(learned.config)
+    state = {name: value for name, value in learned.state_dict().items() if name != "still"}
+    checkpoint.appearance.load_state_dict(state)
+    checkpoint.save(path)
+
+
+def _untrained(checkpoint: Checkpoint, options: FitOptions, kind: type[Together]) -> Together:
     made = make_residual(checkpoint.avatar, checkpoint.motion.config, options.seed, options.rank)
     same = kind(made.config)
-    same.load_state_dict(made.state_dict())
+    same.load_state_dict(made.state_dict() | {"still": same.still.detach()})
     return same
 
 
-def _judged(studio: Studio, indices: list[int], kinds: dict[str, EmotionalResidual | None]) -> Numbers:
+def _judged(studio: Studio, indices: list[int], kinds: dict[str, Together | None]) -> Numbers:
     """By motion and region: means by kind, and the residual's gain over the Gaussians that were trained on."""
     rows: Numbers = {"frames": len(indices)}
     for motion in ("driven", "tracked"):

@@ -108,7 +108,7 @@ class GraphEncoder:
             found = json.loads(self._contents.properties[ENCODER_PROPERTY])
             spec = EncoderSpec(int(found["layers"]), int(found["heads"]), bool(found["pre_norm"]))
             epsilon = float(found["epsilon"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):  # the last: of infinity
             raise self._error(f"its property {ENCODER_PROPERTY} does not describe an encoder") from None
         if not 1 <= spec.layers <= _MOST_LAYERS or spec.heads < 1:
             raise self._error(f"its property {ENCODER_PROPERTY} has {spec.layers} layers and {spec.heads} heads")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emotag.training.corpus import FLITE, SpeechError
+from emotag.training.corpus import FLITE, MissingProgramError, SpeechError
 from emotag.training.corpus.listener import CENTRE, HOP, SPAN, Listener, installed_folder
 from emotag.training.corpus.listener_weights import listener_weights
 from emotag.training.demo.assemble import HEAD
@@ -100,6 +102,15 @@ def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
     (tmp_path / "encoder_model.ort").write_bytes(b"not a network")
     with pytest.raises(SpeechError, match="cannot load the listener's"):
         listener_weights(tmp_path)
+
+
+def test_only_reading_the_weights_needs_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pretrain` and `adapt` import this module too, and the extra `train` has no onnx."""
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, listener_weights.__module__)
+    fresh = importlib.import_module(listener_weights.__module__)
+    with pytest.raises(MissingProgramError, match=r"onnx.*pip install 'emotag\[listen\]'"):
+        fresh.listener_weights(tmp_path)
 
 
 def test_the_real_weights_are_those_of_the_real_recogniser() -> None:

@@ -110,6 +110,7 @@ DAMAGED = {
         lambda model: onnx.helper.set_model_props(model, {ENCODER_PROPERTY: "[1]"}),
         "emotag.encoder does not describe an encoder",
     ),
+    "infinite layers": (describes(layers=float("inf")), "emotag.encoder does not describe an encoder"),
     "no layers": (describes(layers=0), "has 0 layers"),
     "more layers": (describes(layers=3), "layers.2.* is missing or has another shape"),
     "odd heads": (describes(heads=5), "32 channels cannot be shared by 5 heads"),

@@ -36,7 +36,7 @@ _DIGESTS = {
     "decoder_model_merged.ort": "b40193912d8f4af041f2f3e9f7ff23d45b63a1c15a9c7d35fcbebeab3c4273b2",
     "tokenizer.bin": "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d",
 }
-_CURE = "run: pip install 'emotag[listen]'"
+CURE = "run: pip install 'emotag[listen]'"
 _BEGIN, _END = 1, 2  # tokens
 _TOKENS = 6.5  # most tokens in a second of speech: the model's makers' bound against endless repetition
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
@@ -138,7 +138,7 @@ class Listener:
                 past[name.replace("present.", "past_key_values.", 1)] = value
         following = int(made["logits"][0, -1].argmax())
         if following >= len(self._tokens):
-            raise SpeechError(f"the listener's tokenizer has no token {following}; {_CURE}")
+            raise SpeechError(f"the listener's tokenizer has no token {following}; {CURE}")
         return following
 
 
@@ -151,12 +151,12 @@ def installed_folder() -> Path:
     """
     found = importlib.util.find_spec("moonshine_voice")
     if found is None or found.origin is None:
-        raise MissingProgramError(f"moonshine-voice, which writes down what is said, is not installed; {_CURE}")
+        raise MissingProgramError(f"moonshine-voice, which writes down what is said, is not installed; {CURE}")
     folder = Path(found.origin).parent / "assets" / "tiny-en"
     for name, digest in _DIGESTS.items():
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise SpeechError(f"{path} is not that of {LISTENER}; {_CURE}")
+            raise SpeechError(f"{path} is not that of {LISTENER}; {CURE}")
     return folder
 
 
@@ -175,7 +175,7 @@ def _tokens(path: Path) -> list[bytes]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SpeechError(f"cannot read the listener's {path}: {error.strerror}; {_CURE}") from error
+        raise SpeechError(f"cannot read the listener's {path}: {error.strerror}; {CURE}") from error
     tokens: list[bytes] = []
     at = 0
     while at < len(content):
@@ -183,7 +183,7 @@ def _tokens(path: Path) -> list[bytes]:
         if length >= 128 and at < len(content):
             length, at = (length & 127) | content[at] << 7, at + 1
         if at + length > len(content):
-            raise SpeechError(f"{path} ends inside token {len(tokens)}; {_CURE}")
+            raise SpeechError(f"{path} ends inside token {len(tokens)}; {CURE}")
         tokens.append(content[at : at + length])
         at += length
     return tokens

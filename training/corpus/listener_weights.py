@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
-from onnx import numpy_helper
 
-from .errors import SpeechError
-from .listener import LISTENER, installed_folder
+from .errors import MissingProgramError, SpeechError
+from .listener import CURE, LISTENER, installed_folder
+
+if TYPE_CHECKING:
+    import onnx
 
 Weights = dict[str, npt.NDArray[np.float32]]
 
@@ -28,15 +30,14 @@ def listener_weights(folder: Path | None = None) -> Weights:
     Matrices are `[out, in]`. The file holds them in 8 bits; here they are floats. folder: as of `Listener`.
 
     Raises:
-        MissingProgramError: moonshine-voice is not installed.
+        MissingProgramError: moonshine-voice or onnx is not installed.
         SpeechError: the weights are others, or cannot be read.
     """
     path = (installed_folder() if folder is None else folder) / "encoder_model.ort"
-    model = _as_onnx(path)
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    stored, nodes = _contents(path)
     weights: Weights = {name: _floats(value) for name, value in stored.items() if name.startswith(_OWN)}
     try:
-        for node in model.graph.node:
+        for node in nodes:
             if node.op_type in _PRODUCTS:
                 scale, zero = (stored[node.input[i]].astype(np.float32) for i in _PRODUCTS[node.op_type])
                 matrix = (stored[node.input[1]].astype(np.float32) - zero) * scale
@@ -45,14 +46,21 @@ def listener_weights(folder: Path | None = None) -> Weights:
             elif node.name in _LOUDNESS:
                 weights[_LOUDNESS[node.name]] = _floats(stored[node.input[1]][:, 0])
     except (KeyError, IndexError, ValueError) as error:
-        raise SpeechError(f"{path} is not laid out as that of {LISTENER} ({error})") from error
+        raise SpeechError(f"{path} is not laid out as that of {LISTENER} ({error}); {CURE}") from error
     if lacking := _NEEDED - set(weights):
-        raise SpeechError(f"{path} is not laid out as that of {LISTENER} (it lacks {', '.join(sorted(lacking))})")
+        raise SpeechError(
+            f"{path} is not laid out as that of {LISTENER} (it lacks {', '.join(sorted(lacking))}); {CURE}"
+        )
     return weights
 
 
-def _as_onnx(path: Path) -> onnx.ModelProto:
-    """onnxruntime's own format has no reader in Python; it writes what it has loaded as ONNX."""
+def _contents(path: Path) -> tuple[dict[str, npt.NDArray[np.generic]], list[onnx.NodeProto]]:
+    """Arrays by name, and nodes. onnxruntime's own format has no reader in Python; it writes what it loads as ONNX."""
+    try:
+        import onnx  # of the extra `listen`: whoever does not begin from the listener trains without it
+        from onnx import numpy_helper
+    except ModuleNotFoundError as error:
+        raise MissingProgramError(f"onnx, which reads the listener's weights, is not installed; {CURE}") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -61,9 +69,10 @@ def _as_onnx(path: Path) -> onnx.ModelProto:
         options.optimized_model_filepath = str(Path(scratch) / "encoder.onnx")
         try:
             onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            return onnx.load(options.optimized_model_filepath)
+            graph = onnx.load(options.optimized_model_filepath).graph
         except Exception as error:  # onnxruntime's errors have no common class
-            raise SpeechError(f"cannot load the listener's {path}: {error}") from error
+            raise SpeechError(f"cannot load the listener's {path} ({error}); {CURE}") from error
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}, list(graph.node)
 
 
 def _floats(value: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -13,6 +14,8 @@ from .errors import BackendError, ControlError, EmotagError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int32]
+_FLOAT = np.dtype(np.float32)
+_FEW = 256  # numbers that are cheaper to look at as a list; as doubles, finite ones have a finite sum
 
 
 def _shaped(name: str, values: npt.NDArray[Any], shape: tuple[int | None, ...], error: type[EmotagError]) -> None:
@@ -38,6 +41,10 @@ def floats(name: str, values: npt.ArrayLike, shape: tuple[int | None, ...], erro
     Raises:
         error: if they are not.
     """
+    # What a running avatar passes: five small arrays a frame, which the long way costs more than a kernel.
+    if type(values) is np.ndarray and values.dtype is _FLOAT and values.shape == shape and values.flags.c_contiguous:
+        if values.size <= _FEW and math.isfinite(sum(values.reshape(-1).tolist())):
+            return values
     array = _array(name, values, error)
     _shaped(name, array, shape, error)
     with np.errstate(over="ignore"):
@@ -82,10 +89,15 @@ def kernel_errors() -> Iterator[None]:
     """
     try:
         yield
-    except OverflowError as cause:
-        raise ControlError(
-            f"{cause}: too many Gaussians cover too much of the picture; draw a smaller picture, move the camera "
-            "away, or make the Gaussians smaller"
-        ) from cause
-    except MemoryError as cause:
-        raise BackendError("not enough memory to draw; draw a smaller picture or fewer Gaussians") from cause
+    except (OverflowError, MemoryError) as cause:
+        raise kernel_error(cause) from cause
+
+
+def kernel_error(cause: OverflowError | MemoryError) -> EmotagError:
+    """The same for those who catch it themselves, which costs less."""
+    if isinstance(cause, MemoryError):
+        return BackendError("not enough memory to draw; draw a smaller picture or fewer Gaussians")
+    return ControlError(
+        f"{cause}: too many Gaussians cover too much of the picture; draw a smaller picture, move the camera "
+        "away, or make the Gaussians smaller"
+    )

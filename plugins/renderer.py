@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._checks import Floats, floats, indices, kernel_errors
+from ._checks import Floats, floats, indices, kernel_error, kernel_errors
 from .camera import Camera
 from .constants import JOINTS, MAX_THREADS, OFFSETS
 from .errors import BackendError, CheckpointError, ControlError
@@ -19,6 +19,7 @@ Picture: TypeAlias = npt.NDArray[np.uint8]
 Background: TypeAlias = tuple[float, float, float] | npt.NDArray[np.uint8] | Floats | None
 STAGES = ("skin", "mouth", "project", "sort", "blend")
 MAX_RANK = 64
+_BRIGHTEST = 1e30  # what surely is a finite float32; a sum with NaN in it is not below
 _LOOKS = 10  # first offset of what a Gaussian of the mouth may change: opacity and colour
 
 
@@ -223,19 +224,14 @@ class Renderer:
         audio = None
         if encoded_audio is not None and self.scene.mouth is not None:
             audio = floats("encoded_audio", encoded_audio, (self.scene.mouth.audio_size,), ControlError)
-        with kernel_errors():
-            self._kernel.draw(
-                floats("expression", expression, (self.scene.head.expressions,), ControlError),
-                floats("pose", pose, (JOINTS, 3), ControlError),
-                floats("translation", translation, (3,), ControlError),
-                audio,
-                camera.view,
-                camera.intrinsics,
-                colour,
-                image8,
-                image,
-                picture,
-            )
+        coefficients = floats("expression", expression, (self.scene.head.expressions,), ControlError)
+        joints = floats("pose", pose, (JOINTS, 3), ControlError)
+        place = floats("translation", translation, (3,), ControlError)
+        view, lens = camera.view, camera.intrinsics
+        try:
+            self._kernel.draw(coefficients, joints, place, audio, view, lens, colour, image8, image, picture)
+        except (OverflowError, MemoryError) as cause:
+            raise kernel_error(cause) from cause
         return picture
 
 
@@ -243,9 +239,13 @@ def _background(
     background: Background, camera: Camera
 ) -> tuple[tuple[float, float, float] | None, Picture | None, Floats | None]:
     """A background as colour, as bytes or as floats; all None for RGBA."""
-    shape = (camera.height, camera.width, 3)
     if background is None:
         return None, None, None
+    if type(background) is tuple and len(background) == 3:
+        red, green, blue = background
+        if type(red) is type(green) is type(blue) is float and abs(red) + abs(green) + abs(blue) < _BRIGHTEST:
+            return background, None, None
+    shape = (camera.height, camera.width, 3)
     if not isinstance(background, np.ndarray) or background.ndim == 1:
         colour = floats("background", background, (3,), ControlError)
         return (float(colour[0]), float(colour[1]), float(colour[2])), None, None

@@ -11,7 +11,9 @@ from synthetic_bundle import Array, Shape, cue_tensors, write_bundle
 from test_runtime_stream import noise
 
 from emotag.plugins import Camera
-from emotag.runtime import AudioError, Avatar, Model
+from emotag.plugins._checks import floats
+from emotag.plugins.renderer import _background
+from emotag.runtime import AudioError, Avatar, ControlError, Model
 from emotag.runtime.audio import check_samples
 from emotag.runtime.cues import CuePlayer
 from emotag.runtime.easing import Eased
@@ -162,3 +164,30 @@ def test_a_history_is_that_of_all_tokens_however_it_wraps() -> None:
         early.read(first, out[: max(min(5, 3 - first), 1)])
         rows = np.maximum(np.arange(first, first + 5), 0)[: max(min(5, 3 - first), 1)]
         np.testing.assert_array_equal(out[: len(rows)], heard[rows])
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_need_no_copy_are_still_checked() -> None:
+    good = np.full((5, 3), 0.5, np.float32)
+    assert floats("pose", good, (5, 3), ControlError) is good
+    large = np.full(3, 3e38, np.float32)  # finite, though their sum as such floats is not
+    assert floats("place", large, (3,), ControlError) is large
+    for bad in (np.nan, np.inf, -np.inf):
+        wrong = good.copy()
+        wrong[3, 1] = bad
+        with pytest.raises(ControlError, match="not finite"):
+            floats("pose", wrong, (5, 3), ControlError)
+    turned = np.asfortranarray(np.arange(15, dtype=np.float32).reshape(5, 3))
+    assert floats("pose", turned, (5, 3), ControlError).flags.c_contiguous
+    for wrong in (good[:4], good.reshape(-1)):
+        with pytest.raises(ControlError, match="shape"):
+            floats("pose", wrong, (5, 3), ControlError)
+
+
+def test_a_background_is_checked_whatever_it_is_given_as() -> None:
+    camera = Camera(np.eye(4), 100.0, 101.0, 30.0, 31.0, 64, 62)
+    for given in ((0.5, 0.25, 1.0), [0.5, 0.25, 1.0], np.array([0.5, 0.25, 1.0]), (np.float32(0.5), 0.25, 1)):
+        assert _background(given, camera) == ((0.5, 0.25, 1.0), None, None)
+    for bad in ((1.0, math.nan, 1.0), (math.inf, 1.0, 1.0), (1e39, 0.0, 0.0), (1.0, 1.0), ("a", "b", "c")):
+        with pytest.raises(ControlError, match="background"):
+            _background(bad, camera)

@@ -118,11 +118,12 @@ def learn(
 
     Raises:
         MissingProgramError: a clip must be made whose synthesizer or recordings are not installed, or there is no
-            recogniser; told before anything is learned.
+            recogniser, or nothing that reads its weights; told before anything is learned.
         SpeechError: one of these fails.
     """
     names = head.expression_names
-    Listener()  # needed hours from here
+    Listener()  # needed hours from here, as are its weights
+    listener_weights()
     clips = training_clips(names, recipe, cache, progress)
     recorded, prompts, talkies = (
         load_clips(request, names, cache, progress) for request in (recipe.recorded, recipe.prompts, recipe.talkies)

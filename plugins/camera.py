@@ -53,6 +53,7 @@ class Camera:
 
     def moved(self, view: npt.NDArray[np.float64]) -> Camera:
         """The same camera elsewhere. view: (4, 4), known to be rigid, as it is not checked; nobody may change it."""
+        view.flags.writeable = False
         camera = object.__new__(Camera)
         camera.__dict__.update(self.__dict__, view=view)
         return camera

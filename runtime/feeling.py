@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -39,9 +39,9 @@ class FrameEmotion:
     names: tuple[str, ...]
     gate: float
     asked: Emotion | None
-    _wished: Float
+    _wished: Float = field(repr=False)
     """The asked-for probabilities [C] times their weight, the weight, and more; never written again."""
-    _logits: Float | None
+    _logits: Float | None = field(repr=False)
     """[7] of the audio; None says neutral."""
 
     @cached_property

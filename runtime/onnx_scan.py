@@ -44,8 +44,10 @@ class StoredTensor:
     offset: int
 
     def read(self) -> NDArray[np.float32]:
-        """The weights. Raises OSError."""
+        """The weights. Raises OSError, also if the file has become shorter."""
         array = np.fromfile(self.path, "<f4", prod(self.shape), offset=self.offset)
+        if array.size < prod(self.shape):
+            raise OSError(f"{self.path.name} ends too soon")
         return array.reshape(self.shape)
 
 

@@ -172,7 +172,7 @@ def test_learned_motion_survives_its_file(tmp_path: Path, clips: Clips) -> None:
     content = torch.load(tmp_path / "learned.pt", weights_only=True)
     content["encoder_config"]["hidden_size"] = "wide"
     torch.save(content, tmp_path / "bad.pt")
-    with pytest.raises(CheckpointError, match="no usable configuration"):
+    with pytest.raises(CheckpointError, match="configuration cannot be used"):
         load_learned(tmp_path / "bad.pt")
     torch.save({"motion": {}}, tmp_path / "bad.pt")
     with pytest.raises(CheckpointError, match="is not learned motion"):

@@ -154,8 +154,19 @@ class StreamingWav2Vec2(nn.Module):
 
     @staticmethod
     def from_config(config: dict[str, Any], streaming: StreamingConfig) -> StreamingWav2Vec2:
-        """A model with fresh weights from a Hugging Face configuration's values."""
-        return StreamingWav2Vec2(Wav2Vec2Model(Wav2Vec2Config(**config)), streaming)
+        """A model with fresh weights from a Hugging Face configuration's values.
+
+        Raises:
+            CheckpointError: they are not those of an encoder.
+        """
+        try:
+            model = Wav2Vec2Model(Wav2Vec2Config(**config))
+        except Exception as error:  # huggingface_hub's own, and whatever sizes that mean nothing bring about
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise CheckpointError(
+                f"the audio encoder's configuration cannot be used ({said[:200]}): use a complete checkpoint"
+            ) from error
+        return StreamingWav2Vec2(model, streaming)
 
     @staticmethod
     def from_pretrained(name: str | Path, streaming: StreamingConfig) -> StreamingWav2Vec2:

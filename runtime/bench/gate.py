@@ -16,6 +16,7 @@ cost then: (1 - follows) · arithmetic + follows · memory, each in units of the
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -183,7 +184,8 @@ def read_baseline(path: Path, bundle: str) -> tuple[Baseline, bool]:
 def _baseline(entry: Any) -> Baseline:
     stages = {name: StageBaseline(float(s["ms"]), float(s["follows"])) for name, s in entry["stages"].items()}
     arithmetic, memory = float(entry["arithmetic"]), float(entry["memory"])
-    if min(arithmetic, memory, *(stage.ms for stage in stages.values())) < 0 or 0 in (arithmetic, memory):
+    usable = all(0 <= stage.ms < math.inf and 0 <= stage.follows <= 1 for stage in stages.values())
+    if not (usable and 0 < arithmetic < math.inf and 0 < memory < math.inf):  # NaN is none of these
         raise ValueError
     return Baseline(str(entry["machine"]), str(entry["bundle"]), arithmetic, memory, stages)
 

@@ -38,7 +38,8 @@ def assemble(learned: Learned, head: HeadModel) -> Checkpoint:
             active_sh_degree=0,
             scale_activation="exp",
             expression_names=head.expression_names,
-            licence="Apache-2.0; head shapes from MakeHuman data, CC0 1.0",
+            licence="Apache-2.0; head shapes from MakeHuman data, CC0 1.0; audio encoder begun from Moonshine tiny, "
+            "MIT, Copyright (c) 2025 Moonshine AI",
             consent="A synthetic face, moved as synthesised and recorded speech taught: nobody is shown or imitated.",
         ),
     )

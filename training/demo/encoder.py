@@ -1,4 +1,4 @@
-"""The demo's audio encoder: a small Wav2Vec2 trained from nothing to hear phonemes, lips and emotion."""
+"""How the demo's audio encoder, a small Wav2Vec2, learns to hear phonemes, lips and emotion."""
 
 from __future__ import annotations
 

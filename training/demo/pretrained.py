@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ..corpus import augment, warp_voice
+from ..corpus.listener import HOP
 from ..corpus.listener_weights import Weights
 from ..wav2vec2 import TOKEN, StreamingWav2Vec2
 from .clips import FRAME, Clips, Progress
 from .encoder import ENCODER, STREAMING, EncoderSchedule, TrainableWav2Vec2, one_cycle
 from .snapshot import Snapshot
-
-HOP = 384  # samples between the recogniser's own tokens
 
 _PRETRAINED: dict[str, Any] = {
     **ENCODER,

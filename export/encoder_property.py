@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import onnx
+import torch
 from torch import nn
 
 from ..plugins.encoder import REACH
 from ..runtime.graph_encoder import ENCODER_PROPERTY
 from .audio_graph import AudioStep
 
-_STATES = {"tail", "conv_1", "conv_2", "conv_3", "conv_4", "features", "positions"}
+_STATES = {"tail", "conv_1", "conv_2", "conv_3", "conv_4", "features", "positions", "rotary"}
 
 
 def describe_encoder(model: onnx.ModelProto, step: AudioStep) -> None:
@@ -29,9 +30,11 @@ def describe_encoder(model: onnx.ModelProto, step: AudioStep) -> None:
         "pre_norm": step.pre_norm,
         "epsilon": epsilons.pop(),
     }
+    if step.rotary is not None:
+        found["rotary"] = step.rotary.rotary.angles(torch.ones(1))[0].tolist()
     onnx.helper.set_model_props(model, {ENCODER_PROPERTY: json.dumps(found)})
 
 
 def _parameters(step: AudioStep) -> set[str]:
-    """Names of all parameters, which the exporter keeps unless it folds or renames them."""
-    return {name for name, _ in step.named_parameters()}
+    """Names of all weights, which the exporter keeps unless it folds or renames them."""
+    return {name for name, _ in step.named_parameters() if not name.startswith("rotary.")}

@@ -13,7 +13,6 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from ..plugins.encoder import LANES, EncoderSizes
-from ..plugins.errors import ExportError
 from ..runtime.manifest import EncoderSpec
 from ..training.checkpoint import Arrays
 from ..training.wav2vec2 import KERNELS, StreamingWav2Vec2
@@ -35,16 +34,7 @@ def encoder_spec(encoder: StreamingWav2Vec2) -> EncoderSpec:
 
 
 def write_encoder(encoder: StreamingWav2Vec2, speech: Float, path: Path) -> None:
-    """Writes audio.safetensors. speech: see `encoder_tensors`.
-
-    Raises:
-        ExportError: the encoder has rotary position embeddings, which the kernels have not.
-    """
-    if encoder.rotary is not None:
-        raise ExportError(
-            "the int8 kernels have no rotary position embeddings, and this audio encoder does: export it with "
-            "--audio-precision fp32"
-        )
+    """Writes audio.safetensors. speech: see `encoder_tensors`."""
     save_file(encoder_tensors(encoder, speech), path)
 
 
@@ -57,6 +47,8 @@ def encoder_tensors(encoder: StreamingWav2Vec2, speech: Float) -> Arrays:
     tensors |= _position(model.encoder.pos_conv_embed.conv, encoder) | _norm("encoder", model.encoder.layer_norm)
     for i, layer in enumerate(model.encoder.layers):
         tensors |= _layer(f"layers.{i}", layer, ranges)
+    if encoder.rotary is not None:
+        tensors["rotary.speeds"] = _floats(encoder.rotary.angles(torch.ones(1))[0].float())
     return tensors
 
 

@@ -201,6 +201,9 @@ class EncoderWeights:
         convolution: int,
         row: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
     ) -> None: ...
+    def set_rotary(
+        self, speeds: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)]
+    ) -> None: ...
 
 class EncoderStream:
     def __init__(self, weights: EncoderWeights, isa: str, threads: int) -> None: ...

@@ -35,7 +35,8 @@ class EncoderSizes:
     """Sizes of an encoder.
 
     chunk, lookahead, context: c, r and L of docs/bundle.md, in tokens. channels: of the seven convolutions. pre_norm:
-    norms before attention and feed-forward instead of behind. conv_norm: norms in every convolution.
+    norms before attention and feed-forward instead of behind. conv_norm: norms in every convolution. rotary: pairs of
+    channels of every head that turn with the position; 0: there is no such embedding.
     """
 
     chunk: int
@@ -49,6 +50,7 @@ class EncoderSizes:
     groups: int
     pre_norm: bool
     conv_norm: bool
+    rotary: int = 0
 
     @staticmethod
     def taps_of(tokens: int) -> int:
@@ -119,6 +121,8 @@ class EncoderWeights:
         for i in range(1, CONVOLUTIONS):
             if _KERNELS[i] == 3:
                 self.kernel.set_silence(i, self._floats(f"convolutions.{i}.silence", (sizes.channels[i - 1],)))
+        if sizes.rotary:
+            self.kernel.set_rotary(self._floats("rotary.speeds", (sizes.rotary,)))
         for name, channels in sizes.norms():
             epsilon = float(self._floats(f"{name}.epsilon", (1,))[0])
             if not 0 < epsilon < 1:

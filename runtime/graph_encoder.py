@@ -70,10 +70,12 @@ class GraphEncoder:
         self._contents = read_contents(path)
         self._states = states
         self._last: tuple[StoredTensor, Float] | None = None
-        self.spec, self._epsilon = self._property()
+        self.spec, self._epsilon, self._speeds = self._property()
         self._pieces = self._norms() | self._front() | self._layers()
         self.shapes: Shapes = {name: piece.shape for name, piece in self._pieces.items()}
         self.shapes["position.weight"] = (self._groups(), 0)
+        if len(self._speeds):
+            self.shapes["rotary.speeds"] = self._speeds.shape
 
     @staticmethod
     def is_known(path: Path) -> bool:
@@ -90,6 +92,8 @@ class GraphEncoder:
                 return self._position()
         except OSError as error:
             raise self._error(f"cannot be read ({error.strerror})") from None
+        if name == "rotary.speeds":
+            return self._speeds
         if name.endswith(".epsilon"):
             return np.array([self._epsilon], np.float32)
         if name.endswith(".silence"):
@@ -103,16 +107,17 @@ class GraphEncoder:
             self._last = tensor, tensor.read()
         return self._last[1]
 
-    def _property(self) -> tuple[EncoderSpec, float]:
+    def _property(self) -> tuple[EncoderSpec, float, Float]:
         try:
             found = json.loads(self._contents.properties[ENCODER_PROPERTY])
             spec = EncoderSpec(int(found["layers"]), int(found["heads"]), bool(found["pre_norm"]))
             epsilon = float(found["epsilon"])
-        except (ValueError, KeyError, TypeError, OverflowError):  # the last: of infinity
+            speeds = np.array(found.get("rotary", []), np.float32).reshape(-1)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):  # the last: of infinity
             raise self._error(f"its property {ENCODER_PROPERTY} does not describe an encoder") from None
         if not 1 <= spec.layers <= _MOST_LAYERS or spec.heads < 1:
             raise self._error(f"its property {ENCODER_PROPERTY} has {spec.layers} layers and {spec.heads} heads")
-        return spec, epsilon
+        return spec, epsilon, speeds
 
     def _stored(self, name: str, sides: int) -> StoredTensor:
         tensor = self._contents.tensors.get(name)

@@ -89,6 +89,7 @@ class NativeEncoder(Interface):
             groups=self._side(shapes, "position.weight"),
             pre_norm=encoder.pre_norm,
             conv_norm="convolutions.0.norm.weight" in shapes,
+            rotary=self._side(shapes, "rotary.speeds") if "rotary.speeds" in shapes else 0,
         )
         self._check(sizes, encoder)
         return sizes

@@ -106,6 +106,7 @@ class Reference:
         answers = len(x) if i + 1 < sizes.layers else sizes.chunk
         heard = self.norm(name, x) if sizes.pre_norm else x
         query, key, value = (self.product(f"{name}.{part}", heard) for part in ("query", "key", "value"))
+        query, key = self._turn(query), self._turn(key)
         mixed = self._attend(i, query[:answers], key, value)
         if kept:
             self.past[i] = (self.past[i] + list(zip(key, value, strict=True))[: sizes.chunk])[-sizes.context :]
@@ -114,6 +115,18 @@ class Reference:
         x = x if sizes.pre_norm else fed
         x = x + self.product(f"{name}.down", gelu(self.product(f"{name}.up", fed)))
         return x if sizes.pre_norm else self.norm(f"{name}.final", x)
+
+    def _turn(self, x: Float) -> Float:
+        """Pairs of channels of every head of tokens [n, H], by their position."""
+        if "rotary.speeds" not in self.tensors:
+            return x
+        speeds = self.tensors["rotary.speeds"].astype(np.float64)
+        angles = (self.steps * self.sizes.chunk + np.arange(len(x)))[:, None] * speeds
+        heads = x.reshape(len(x), self.sizes.heads, -1).astype(np.float64)
+        pairs = heads[..., 0 : 2 * len(speeds) : 2] + 1j * heads[..., 1 : 2 * len(speeds) : 2]
+        pairs = pairs * np.exp(1j * angles)[:, None]
+        heads[..., 0 : 2 * len(speeds) : 2], heads[..., 1 : 2 * len(speeds) : 2] = pairs.real, pairs.imag
+        return heads.reshape(x.shape).astype(np.float32)
 
     def _attend(self, i: int, query: Float, key: Float, value: Float) -> Float:
         heads = self.sizes.heads

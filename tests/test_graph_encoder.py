@@ -33,9 +33,9 @@ SPEECH = tiny.speech(3.0, seed=3)
 class Exported:
     """A graph in a file, its definition and its initial states."""
 
-    def __init__(self, folder: Path, streaming: StreamingConfig, pre_norm: bool = False) -> None:
+    def __init__(self, folder: Path, streaming: StreamingConfig, pre_norm: bool = False, rotary: bool = False) -> None:
         self.path = folder / "audio.onnx"
-        encoder = tiny.encoder(streaming, pre_norm=pre_norm)
+        encoder = tiny.encoder(streaming, pre_norm=pre_norm, rotary=rotary)
         step = AudioStep(encoder).eval()
         write_graph(Graph("audio", step, "fp32"), self.path)
         c, r, length = streaming.chunk, streaming.lookahead, streaming.context
@@ -61,9 +61,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 CASES = [(StreamingConfig(1, 0, 7), False), (StreamingConfig(2, 8, 20), True), (StreamingConfig(4, 8, 12), False)]
 
 
-@pytest.mark.parametrize(("streaming", "pre_norm"), CASES)
-def test_the_kernels_give_the_graphs_tokens(tmp_path: Path, streaming: StreamingConfig, pre_norm: bool) -> None:
-    it = Exported(tmp_path, streaming, pre_norm)
+@pytest.mark.parametrize(("streaming", "pre_norm", "rotary"), [*((*case, False) for case in CASES), (*CASES[1], True)])
+def test_the_kernels_give_the_graphs_tokens(
+    tmp_path: Path, streaming: StreamingConfig, pre_norm: bool, rotary: bool
+) -> None:
+    it = Exported(tmp_path, streaming, pre_norm, rotary)
     wanted = it.heard(BoundGraph(Session(it.path), it.states))
     found = it.heard(NativeBound(it.native()))
     assert np.abs(wanted - found).max() < 2e-5 * max(np.sqrt(np.mean(wanted**2)), 1)
@@ -116,6 +118,9 @@ DAMAGED = {
     "odd heads": (describes(heads=5), "32 channels cannot be shared by 5 heads"),
     "epsilon": (describes(epsilon=0), "epsilon is 0.0, not between 0 and 1"),
     "another norm": (describes(pre_norm=True, layers=10**9), "1000000000 layers"),
+    "words for turns": (describes(rotary=["fast"]), "emotag.encoder does not describe an encoder"),
+    "NaN for turns": (describes(rotary=[float("nan")]), "rotary.speeds holds NaN or infinity"),
+    "more turns than channels": (describes(rotary=[0.1] * 5), "a head has not so many pairs"),
     "NaN": (tensor("layers.0.up.weight", lambda w: w * np.float32("nan")), "holds NaN or infinity"),
     "a vector": (tensor("projection.weight", lambda w: w.reshape(-1)), "projection.weight is missing or has another"),
     "fewer columns": (tensor("layers.0.qkv_weight", lambda w: w[:, :40]), "layers.0.* has shape .* instead of"),

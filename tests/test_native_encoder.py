@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,14 +39,15 @@ class Made(NamedTuple):
         return ((whole - mean) * scale).astype(np.float32)
 
 
-def made(streaming: StreamingConfig, pre_norm: bool = False) -> Made:
-    encoder = tiny.encoder(streaming, pre_norm=pre_norm)
+def made(streaming: StreamingConfig, pre_norm: bool = False, rotary: bool = False) -> Made:
+    encoder = tiny.encoder(streaming, pre_norm=pre_norm, rotary=rotary)
     t = encoder_tensors(encoder, tiny.speech(2.0))
     sizes = EncoderSizes(
         streaming.chunk, streaming.lookahead, streaming.context,
         channels=tuple(len(t[f"convolutions.{i}.weight"]) for i in range(7)),
         hidden=encoder.hidden, heads=4, inner=len(t["layers.0.up.weight"]), layers=2,
         groups=len(t["position.weight"]), pre_norm=pre_norm, conv_norm=pre_norm,
+        rotary=len(t.get("rotary.speeds", ())),
     )  # fmt: skip
     return Made(encoder, t, sizes)
 
@@ -144,10 +146,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("streaming", "pre_norm"), CASES)
-def test_steps_are_those_of_the_same_arithmetic_in_numpy(streaming: StreamingConfig, pre_norm: bool) -> None:
+@pytest.mark.parametrize(("streaming", "pre_norm", "rotary"), [*((*case, False) for case in CASES), (*CASES[4], True)])
+def test_steps_are_those_of_the_same_arithmetic_in_numpy(
+    streaming: StreamingConfig, pre_norm: bool, rotary: bool
+) -> None:
     """A value that rounds the other way moves by a level, hence the bound; quantising costs ten times as much."""
-    it = made(streaming, pre_norm)
+    it = made(streaming, pre_norm, rotary)
     chunks = it.samples(1.28)
     reference = Reference(it.sizes, it.tensors)
     wanted = np.concatenate([reference.step(chunk) for chunk in chunks])
@@ -155,9 +159,18 @@ def test_steps_are_those_of_the_same_arithmetic_in_numpy(streaming: StreamingCon
         assert deviation(wanted, heard(it, EncoderStream(it.weights(), isa=isa), chunks)) < 0.008, isa
 
 
-@pytest.mark.parametrize(("streaming", "pre_norm"), CASES)
-def test_streaming_is_the_definition_but_for_eight_bits(streaming: StreamingConfig, pre_norm: bool) -> None:
-    it = made(streaming, pre_norm)
+def test_more_pairs_than_a_head_has_are_refused() -> None:
+    it = made(StreamingConfig(2, 2, 20), rotary=True)
+    wider = {**it.tensors, "rotary.speeds": np.ones(5, np.float32)}
+    with pytest.raises(BundleError, match="not so many pairs"):
+        EncoderWeights(replace(it.sizes, rotary=5), wider.__getitem__)
+
+
+@pytest.mark.parametrize(("streaming", "pre_norm", "rotary"), [*((*case, False) for case in CASES), (*CASES[0], True)])
+def test_streaming_is_the_definition_but_for_eight_bits(
+    streaming: StreamingConfig, pre_norm: bool, rotary: bool
+) -> None:
+    it = made(streaming, pre_norm, rotary)
     audio = tiny.speech(2.56)
     offline = it.encoder.extract(audio)
     found = heard(it, EncoderStream(it.weights()), it.samples(2.56))[streaming.lookahead :]

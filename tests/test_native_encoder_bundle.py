@@ -181,9 +181,9 @@ def test_sizes_beyond_reason_are_refused_before_memory_is_taken(bundle: Path, ch
         NativeEncoder(bundle / "audio.safetensors", spec)
 
 
-@pytest.mark.parametrize("pre_norm", [False, True])
-def test_every_layout_streams(tmp_path: Path, pre_norm: bool) -> None:
-    encoder = tiny.encoder(pre_norm=pre_norm)
+@pytest.mark.parametrize("pre_norm, rotary", [(False, False), (True, False), (True, True)])
+def test_every_layout_streams(tmp_path: Path, pre_norm: bool, rotary: bool) -> None:
+    encoder = tiny.encoder(pre_norm=pre_norm, rotary=rotary)
     write_encoder(encoder, SPEECH, tmp_path / "audio.safetensors")
     spec = AudioSpec(2, 2, 20, 32, float(encoder.sample_mean), float(encoder.sample_scale), EncoderSpec(2, 4, pre_norm))
     tokens: list[NDArray[np.float32]] = []

@@ -13,7 +13,7 @@ from torch import Tensor
 from emotag.export.audio_graph import AudioStep
 from emotag.export.graphs import Graph, write_graph
 from emotag.runtime.encoder import StreamingEncoder
-from emotag.runtime.errors import CheckpointError, ExportError
+from emotag.runtime.errors import CheckpointError
 from emotag.runtime.graphs import BoundGraph
 from emotag.runtime.graphs import Graph as Session
 from emotag.runtime.manifest import AudioSpec
@@ -128,10 +128,3 @@ def test_embeddings_that_do_not_exist_are_refused(values: dict[str, Any], said: 
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1, "conv_dim": [8] * 7}
     with pytest.raises(CheckpointError, match=said):
         StreamingWav2Vec2.from_config({**sizes, **values}, StreamingConfig())
-
-
-def test_the_int8_kernels_say_that_they_have_none(tmp_path: Path) -> None:
-    from emotag.export.encoder_tensors import write_encoder
-
-    with pytest.raises(ExportError, match="rotary"):
-        write_encoder(tiny.encoder(rotary=True), tiny.speech(3.0), tmp_path / "audio.safetensors")

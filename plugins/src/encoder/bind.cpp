@@ -109,6 +109,9 @@ void define_weights(nb::module_& m) {
              self.set_first(exactly(weights, channels * encoder::kKernels[0]), exactly(bias, channels));
            },
            "weights"_a, "bias"_a)
+      .def("set_rotary",
+           [](Weights& self, Floats speeds) { self.set_rotary(speeds.data(), static_cast<int>(speeds.size())); },
+           "speeds"_a)
       .def("set_silence",
            [](Weights& self, int convolution, Floats row) {
              const int before = std::clamp(convolution, 1, encoder::kConvolutions - 1) - 1;

@@ -1,6 +1,7 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace emotag::encoder {
@@ -57,6 +58,9 @@ Stream::Stream(const Weights& weights, const Kernels& kernels, int threads)
   values_ = arena_.take<float>(values_size_ * s.heads * s.layers);
   scores_.reset(scores_size_ * s.heads);
   head_mixed_.reset(head_mixed_size_ * s.heads);
+  turned_.resize(weights.rotary().size());
+  cosine_.resize(tokens * turned_.size());
+  sine_.resize(cosine_.size());
   reset();
 }
 
@@ -69,6 +73,7 @@ void Stream::reset() {
   const size_t heads = static_cast<size_t>(sizes_.heads) * sizes_.layers;
   std::fill_n(keys_, keys_size_ * heads, 0.0f);
   std::fill_n(values_, values_size_ * heads, 0.0f);
+  std::fill(turned_.begin(), turned_.end(), 0.0);
   slot_ = kept_ = 0;
 }
 
@@ -96,6 +101,7 @@ void Stream::step(const float* samples, const float* mask, float* tokens, bool a
   std::copy_n(mask, s.context, mask_.data());
   convolve(samples);
   place();
+  aim();
   if (!s.pre_norm) norm(weights_.norm(), x_, s.tokens(), x_);
   for (int i = 0; i < s.layers; ++i) transform(i);
   kept_ = 0;
@@ -194,6 +200,8 @@ void Stream::transform(int i) {
   Buffer& heard = pre ? normed_ : x_;
   quantise(heard.row(0), heard.stride, tokens, *layer.query);
   run({job(*layer.query, answers, q_), job(*layer.key, tokens, k_), job(*layer.value, tokens, v_)});
+  turn(q_, answers);
+  turn(k_, tokens);
   attend(i, answers);
   quantise(mixed_.row(0), mixed_.stride, answers, *layer.out);
   run({job(*layer.out, answers, x_, Then::kAdd)});
@@ -204,6 +212,36 @@ void Stream::transform(int i) {
   quantise(inner_.row(0), inner_.stride, answers, *layer.down);
   run({job(*layer.down, answers, x_, Then::kAdd)});
   if (!pre) norm(*layer.final_norm, x_, answers, x_);
+}
+
+// How far the step's tokens turn. Scores depend on differences of turns alone, so the first call is at none.
+void Stream::aim() {
+  constexpr double kFull = 6.283185307179586;
+  const std::vector<float>& speeds = weights_.rotary();
+  for (size_t i = 0; i < speeds.size(); ++i) {
+    for (int t = 0; t < sizes_.tokens(); ++t) {
+      const double angle = turned_[i] + t * static_cast<double>(speeds[i]);
+      cosine_[t * speeds.size() + i] = static_cast<float>(std::cos(angle));
+      sine_[t * speeds.size() + i] = static_cast<float>(std::sin(angle));
+    }
+    turned_[i] = std::fmod(turned_[i] + sizes_.chunk * static_cast<double>(speeds[i]), kFull);
+  }
+}
+
+// Pairs of channels of every head by the turn of their token; keys enter the rings turned.
+void Stream::turn(Buffer& x, int tokens) {
+  const int pairs = static_cast<int>(turned_.size()), width = sizes_.head_width();
+  for (int t = 0; pairs > 0 && t < tokens; ++t) {
+    const float *cosine = cosine_.data() + t * pairs, *sine = sine_.data() + t * pairs;
+    for (int h = 0; h < sizes_.heads; ++h) {
+      float* channels = x.row(t) + h * width;
+      for (int i = 0; i < pairs; ++i) {
+        const float even = channels[2 * i], odd = channels[2 * i + 1];
+        channels[2 * i] = even * cosine[i] - odd * sine[i];
+        channels[2 * i + 1] = odd * cosine[i] + even * sine[i];
+      }
+    }
+  }
 }
 
 void Stream::attend(int i, int answers) {

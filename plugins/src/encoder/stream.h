@@ -45,6 +45,8 @@ class Stream {
   void place_group(int group);
   void transform(int i);
   void attend(int i, int answers);
+  void aim();
+  void turn(Buffer& x, int tokens);
   Head head_of(int layer, int head, int answers);
   void norm(const Norm& norm, Buffer& from, int rows, Buffer& to);
   void quantise(const float* x, size_t stride, int rows, const Product& product);
@@ -82,6 +84,8 @@ class Stream {
   float *keys_, *values_;  // rings of every head of every layer, and behind them the step's own
   size_t keys_size_, values_size_, scores_size_, head_mixed_size_;  // of one head
   int slot_ = 0, kept_ = 0;
+  std::vector<double> turned_;         // radians of the chunk's first token, below a full turn, for every pair
+  std::vector<float> cosine_, sine_;   // of every token and pair
 };
 
 }  // namespace emotag::encoder

@@ -74,6 +74,11 @@ void Weights::set_silence(int convolution, const float* row) {
   silence_[convolution] = arena_.padded_copy(row, sizes_.channels[convolution - 1]);
 }
 
+void Weights::set_rotary(const float* speeds, int pairs) {
+  if (pairs < 1 || 2 * pairs > sizes_.head_width()) throw std::invalid_argument("a head has not so many pairs to turn");
+  rotary_.assign(speeds, speeds + pairs);
+}
+
 bool Weights::complete() const {
   bool silent = true;
   for (int i = 1; i < kConvolutions; ++i) silent = silent && (kKernels[i] != 3 || silence_[i] != nullptr);

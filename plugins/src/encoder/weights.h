@@ -48,12 +48,16 @@ class Weights {
   void set_first(const float* weights, const float* bias);
   // What convolution 1 to 4 has heard last before the first sample, [channels of the one before].
   void set_silence(int convolution, const float* row);
+  // Radians a token by which the first pairs of channels (2i, 2i + 1) of every head's queries and keys turn. Throws
+  // std::invalid_argument if a head has not so many.
+  void set_rotary(const float* speeds, int pairs);
 
   bool complete() const;
   const Sizes& sizes() const { return sizes_; }
   const float* first() const { return first_; }
   const float* first_bias() const { return first_bias_; }
   const float* silence(int convolution) const { return silence_[convolution]; }
+  const std::vector<float>& rotary() const { return rotary_; }
   const Product& convolution(int i) const { return products_[i - 1]; }
   const Product& projection() const { return products_[kConvolutions - 1]; }
   const Product& position(int group) const { return products_[kConvolutions + group]; }
@@ -78,6 +82,7 @@ class Weights {
   const float* first_ = nullptr;
   const float* first_bias_ = nullptr;
   const float* silence_[kConvolutions] = {};
+  std::vector<float> rotary_;
 };
 
 }  // namespace emotag::encoder

@@ -10,6 +10,7 @@ valence v and arousal a again, and any other mixture has a place on the plane to
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -37,6 +38,11 @@ _DEGREES = {
     CALM: 300.0,
 }  # fmt: skip
 """Direction of each class on the plane, counted from positive valence towards positive arousal."""
+_DIRECTIONS = {
+    name: (math.cos(math.radians(degrees)), math.sin(math.radians(degrees))) for name, degrees in _DEGREES.items()
+}
+_CIRCLE = frozenset(_DEGREES)
+_AROUND, _ANGLES = tuple(_DEGREES), tuple(_DEGREES.values())
 
 _UNITS = {
     "angry": {"AU04": 4.4, "AU07": 4.3},
@@ -49,6 +55,9 @@ _UNITS = {
     CALM: {"AU45": 1.1},
 }
 """Action units, 0…5, of an emotion at full intensity: EMFACS's combinations, as far as GRMN hears of them."""
+_UNIT_ROWS = {
+    name: np.array([units.get(unit, 0.0) for unit in ACTION_UNITS], np.float32) for name, units in _UNITS.items()
+}
 
 
 def emotion_name(text: Any) -> str:
@@ -104,8 +113,9 @@ class Emotion:
         radius = math.hypot(v, a)
         if radius < 1e-9:
             return cls(NEUTRAL)
-        found = cls(_neighbours(v, a), min(radius, 1.0))
-        object.__setattr__(found, "placed", True)
+        found = object.__new__(cls)  # shares of the map need no check, and this is called for every frame
+        shares = {name: share for name, share in _neighbours(v, a).items() if share > 0}
+        found.__dict__.update(shares=MappingProxyType(shares), intensity=min(radius, 1.0), placed=True)
         return found
 
     @property
@@ -191,8 +201,9 @@ def action_units(emotion: Emotion) -> Float:
     """`[6]` action units, 0…5, that belong to an emotion."""
     out = np.zeros(len(ACTION_UNITS), np.float32)
     for name, share in emotion.shares.items():
-        for unit, height in _UNITS.get(name, {}).items():
-            out[ACTION_UNITS.index(unit)] += height * share * emotion.intensity
+        row = _UNIT_ROWS.get(name)
+        if row is not None:
+            out += row * np.float32(share * emotion.intensity)
     return out
 
 
@@ -228,31 +239,29 @@ def _shares(weights: Any) -> dict[str, float]:
     return {name: share / total for name, share in shares.items() if share > 0}
 
 
-def _direction(name: str) -> tuple[float, float]:
-    angle = math.radians(_DEGREES[name])
-    return math.cos(angle), math.sin(angle)
-
-
-def _neighbours(v: float, a: float, known: Collection[str] = frozenset(_DEGREES)) -> dict[str, float]:
+def _neighbours(v: float, a: float, known: Collection[str] = _CIRCLE) -> dict[str, float]:
     """Shares of the two known classes around a place that is not the centre."""
     first, second, x, y = _between(v, a, known)
     return {first: x / (x + y), second: y / (x + y)}
 
 
-def _between(v: float, a: float, known: Collection[str] = frozenset(_DEGREES)) -> tuple[str, str, float, float]:
+def _between(v: float, a: float, known: Collection[str] = _CIRCLE) -> tuple[str, str, float, float]:
     """The two neighbouring classes of a direction, and its coordinates in theirs: (v, a) = x·first + y·second."""
     angle = math.degrees(math.atan2(a, v)) % 360
-    names = [name for name in _DEGREES if name in known]
-    at = sum(_DEGREES[name] <= angle for name in names) - 1  # -1: between the last and the first
+    names, angles = _AROUND, _ANGLES
+    if known is not _CIRCLE:
+        names = tuple(name for name in _AROUND if name in known)
+        angles = tuple(_DEGREES[name] for name in names)
+    at = bisect_right(angles, angle) - 1  # -1: between the last and the first
     first, second = names[at], names[(at + 1) % len(names)]
-    (fv, fa), (sv, sa) = _direction(first), _direction(second)
+    (fv, fa), (sv, sa) = _DIRECTIONS[first], _DIRECTIONS[second]
     cross = fv * sa - fa * sv
     return first, second, max((v * sa - a * sv) / cross, 0.0), max((fv * a - fa * v) / cross, 0.0)
 
 
 def _place(emotion: Emotion) -> tuple[float, float]:
-    v = sum(share * _direction(name)[0] for name, share in emotion.shares.items() if name in _DEGREES)
-    a = sum(share * _direction(name)[1] for name, share in emotion.shares.items() if name in _DEGREES)
+    v = sum(share * _DIRECTIONS[name][0] for name, share in emotion.shares.items() if name in _DEGREES)
+    a = sum(share * _DIRECTIONS[name][1] for name, share in emotion.shares.items() if name in _DEGREES)
     length = math.hypot(v, a)
     if length < 1e-9:
         return 0.0, 0.0

@@ -109,6 +109,7 @@ class EncoderWeights:
                 definition, list(sizes.channels), network, sizes.pre_norm, sizes.conv_norm
             )
             self._load()
+            del self._read  # and with it what it has read last
         except MemoryError as cause:
             raise BackendError("not enough memory for the audio encoder's weights") from cause
         except ValueError as cause:

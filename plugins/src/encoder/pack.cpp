@@ -36,25 +36,36 @@ class Column {
   int most_ = 0;
 };
 
+// Inputs from one tap to the next: padded where there are several.
+template <class Arrays>
+int step_of(const Arrays& arrays) {
+  return arrays.taps > 1 ? padded(arrays.channels) : arrays.channels;
+}
+
 // One output's weights with every tap padded, in whole groups.
 void spread(const ProductArrays& arrays, int output, std::vector<int8_t>* row) {
   const int8_t* from = arrays.weights + static_cast<size_t>(output) * arrays.taps * arrays.channels;
-  const int step = arrays.taps > 1 ? padded(arrays.channels) : arrays.channels;
+  const int step = step_of(arrays);
   for (int tap = 0; tap < arrays.taps; ++tap)
     std::memcpy(row->data() + static_cast<size_t>(tap) * step, from + static_cast<size_t>(tap) * arrays.channels,
                 arrays.channels);
+}
+
+template <class Arrays>
+Product sized(const Arrays& arrays, int step) {
+  Product p;
+  p.inputs = padded(arrays.taps * step);
+  p.outputs = arrays.outputs;
+  p.groups = p.inputs / kLanes;
+  p.panels = padded(arrays.outputs) / kLanes;
+  return p;
 }
 
 }  // namespace
 
 Product pack(const ProductArrays& arrays, Arena* arena) {
   if (arrays.levels < 1 || arrays.levels > 255) throw std::invalid_argument("levels are not from 1 to 255");
-  Product p;
-  const int step = arrays.taps > 1 ? padded(arrays.channels) : arrays.channels;
-  p.inputs = padded(arrays.taps * step);
-  p.outputs = arrays.outputs;
-  p.groups = p.inputs / kLanes;
-  p.panels = padded(arrays.outputs) / kLanes;
+  Product p = sized(arrays, step_of(arrays));
   p.levels = static_cast<float>(arrays.levels);
   const size_t panel_bytes = static_cast<size_t>(p.groups) * kPanelGroup;
   int8_t* packed = arena->take<int8_t>(p.panels * panel_bytes);
@@ -76,12 +87,8 @@ Product pack(const ProductArrays& arrays, Arena* arena) {
 }
 
 Product pack(const FloatArrays& arrays, Arena* arena) {
-  Product p;
-  const int step = arrays.taps > 1 ? padded(arrays.channels) : arrays.channels;
-  p.inputs = padded(arrays.taps * step);
-  p.outputs = arrays.outputs;
-  p.groups = p.inputs / kLanes;
-  p.panels = padded(arrays.outputs) / kLanes;
+  const int step = step_of(arrays);
+  Product p = sized(arrays, step);
   const size_t panel_floats = static_cast<size_t>(p.inputs) * kLanes;
   float* packed = arena->take<float>(p.panels * panel_floats);
   std::fill_n(packed, p.panels * panel_floats, 0.0f);

@@ -111,16 +111,7 @@ class View:
             view = _orbited(view, np.asarray(pivot, np.float64), turn)
         if aim is not None:
             view = _aimed(view, aim, camera)
-        middle_x, middle_y = camera.width / 2, camera.height / 2
-        return Camera(
-            view=view,
-            fx=camera.fx * zoom,
-            fy=camera.fy * zoom,
-            cx=middle_x + zoom * (camera.cx - middle_x),
-            cy=middle_y + zoom * (camera.cy - middle_y),
-            width=camera.width,
-            height=camera.height,
-        )
+        return camera.moved(view, zoom)
 
 
 def resized(camera: Camera, width: int, height: int) -> Camera:

@@ -57,13 +57,14 @@ class Camera:
         view: (4, 4), known to be rigid, as it is not checked; nobody may change it. Raises ControlError.
         """
         view.flags.writeable = False
-        camera = object.__new__(Camera)
-        camera.__dict__.update(self.__dict__, view=view)
+        fields = {**self.__dict__, "view": view}
         if zoom != 1.0:
             x, y, fx, fy = self.width / 2, self.height / 2, self.fx * zoom, self.fy * zoom
             if not (1e-3 <= fx <= 1e7 and 1e-3 <= fy <= 1e7):
                 raise ControlError(f"camera.zoom of {zoom:g} makes a focal length of {fx:g} pixels: choose less")
-            camera.__dict__.update(fx=fx, fy=fy, cx=x + zoom * (self.cx - x), cy=y + zoom * (self.cy - y))
+            fields.update(fx=fx, fy=fy, cx=x + zoom * (self.cx - x), cy=y + zoom * (self.cy - y))
+        camera = object.__new__(Camera)
+        camera.__dict__.update(fields)
         return camera
 
     @property

@@ -126,8 +126,7 @@ class Acting:
     def _add(self, scene: Scene, motion: Motion) -> Motion:
         self._said = motion
         if self.blend.active:
-            motion = motion.copy()
-            self.blend.apply(motion.expression)
+            motion = motion.showing(self.blend.added(motion.expression))
         scene.stance.joints[JAW] = motion.jaw
         return motion
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -13,6 +16,8 @@ from .manifest import FRAME_RATE
 _LONGEST = 60.0  # seconds
 _GONE = 1e-4
 
+Numbers = TypeVar("Numbers")
+
 
 def check_seconds(what: str, value: object) -> float:
     """A time constant in seconds. Raises ControlError."""
@@ -21,50 +26,81 @@ def check_seconds(what: str, value: object) -> float:
     return float(value)
 
 
-class Eased:
-    """A vector [n] that follows its target through two low-passes: neither it nor its velocity ever jumps.
+class _Following(ABC, Generic[Numbers]):
+    """Numbers that follow a target through two low-passes: neither they nor their velocity ever jump.
 
-    It stays between the values it was given, however often they change. After `seconds` three quarters of a step are
-    done, after three times that all but 2%. A `value` that was handed out is never written again.
+    They stay between the values they were given, however often these change. After `seconds` three quarters of a step
+    are done, after three times that all but 2%. Neither a target nor a value is ever written to.
     """
 
-    def __init__(self, size: int, seconds: float) -> None:
-        self.target = np.zeros(size, np.float32)
-        self.value = np.zeros(size, np.float32)
-        self._first = self.value.copy()
+    def __init__(self, start: Numbers, seconds: float) -> None:
         self.seconds = seconds
-        self._idle = True
+        self.aim(start)
+        self.snap()
 
     @property
     def still(self) -> bool:
         """Whether the value is the target, and `advance` has nothing to do."""
-        return self._idle
+        return self._still
 
-    def aim(self, target: Float) -> None:
+    def aim(self, target: Numbers) -> None:
         """Where to go from now on."""
-        self.target[:] = target
-        self._idle = False
+        self.target = target
+        self._still = False
 
     def snap(self) -> None:
         """Is at its target at once."""
-        self.value = self.target.copy()
-        self._first[:] = self.target
-        self._idle = True
+        self.value = self._first = self.target
+        self._still = True
 
-    def advance(self) -> Float:
+    def advance(self) -> Numbers:
         """One frame (40 ms) on; the value."""
-        if self._idle:
+        if self._still:
             return self.value
-        if not self.seconds:
+        share = 1 - math.exp(-2.6 / (self.seconds * FRAME_RATE)) if self.seconds else 1.0
+        self._first = self._between(self._first, self.target, share)
+        self.value = self._between(self.value, self._first, share)
+        if self._arrived(self._first) and self._arrived(self.value):
             self.snap()
-            return self.value
-        share = 1 - math.exp(-2.6 / (self.seconds * FRAME_RATE))
-        way = self.target - self._first
-        self._first += share * way
-        self.value = self.value + share * (self._first - self.value)
-        # One product tells, on nearly every frame, that some channel is still further away than that.
-        if float(way @ way) * (1 - share) ** 2 < 2 * len(way) * _GONE**2:
-            left = np.abs(self.target - self.value).max(), np.abs(self.target - self._first).max()
-            if max(left) < _GONE:
-                self.snap()
         return self.value
+
+    @abstractmethod
+    def _between(self, start: Numbers, end: Numbers, share: float) -> Numbers:
+        """A share of the way from start to end."""
+
+    @abstractmethod
+    def _arrived(self, numbers: Numbers) -> bool:
+        """Whether they are the target's, as far as anybody sees."""
+
+
+class Eased(_Following[Sequence[float]]):
+    """A few numbers, of Python: for up to twenty or so, numpy would take longer."""
+
+    def __init__(self, size: int, seconds: float) -> None:
+        super().__init__([0.0] * size, seconds)
+
+    def _between(self, start: Sequence[float], end: Sequence[float], share: float) -> Sequence[float]:
+        return [a + share * (b - a) for a, b in zip(start, end, strict=True)]
+
+    def _arrived(self, numbers: Sequence[float]) -> bool:
+        for goal, number in zip(self.target, numbers, strict=True):  # noqa: SIM110 - in every frame; `all` is slower
+            if not -_GONE < goal - number < _GONE:
+                return False
+        return True
+
+
+class EasedArray(_Following[Float]):
+    """Many numbers: an array [n]."""
+
+    def __init__(self, size: int, seconds: float) -> None:
+        super().__init__(np.zeros(size, np.float32), seconds)
+
+    def _between(self, start: Float, end: Float, share: float) -> Float:
+        way = end - start
+        way *= share
+        way += start
+        return way
+
+    def _arrived(self, numbers: Float) -> bool:
+        left = self.target - numbers
+        return float(left @ left) < _GONE**2

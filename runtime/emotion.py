@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from .errors import ControlError
-from .graphs import Float
 from .manifest import ACTION_UNITS, EMOTIONS
 
 NEUTRAL = "neutral"
@@ -55,9 +52,8 @@ _UNITS = {
     CALM: {"AU45": 1.1},
 }
 """Action units, 0…5, of an emotion at full intensity: EMFACS's combinations, as far as GRMN hears of them."""
-_UNIT_ROWS = {
-    name: np.array([units.get(unit, 0.0) for unit in ACTION_UNITS], np.float32) for name, units in _UNITS.items()
-}
+_UNIT_ROWS = {name: [(ACTION_UNITS.index(u), v) for u, v in units.items()] for name, units in _UNITS.items()}
+_UNFELT = (NEUTRAL, CALM)  # to a network, both are neutral
 
 
 def emotion_name(text: Any) -> str:
@@ -175,19 +171,19 @@ def is_timeline(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def probabilities(emotion: Emotion, names: Sequence[str]) -> Float:
-    """`[C]` over the classes `names` of a network, adding up to 1. Calm is neutral to it.
+def probabilities(emotion: Emotion, names: Sequence[str]) -> list[float]:
+    """[C] over the classes `names` of a network, adding up to 1. Calm is neutral to it.
 
     A place of the plane is made of the classes that the network knows. Raises ControlError for a class that was named
     and that it has not learned.
     """
-    out = np.zeros(len(names), np.float32)
+    out = [0.0] * len(names)
     rest = 1.0
     shares = emotion.shares
-    if emotion.placed and not {*shares} <= {*names, NEUTRAL, CALM}:
+    if emotion.placed and not all(name in names or name in _UNFELT for name in shares):
         shares = _neighbours(*_place(emotion), {*names, CALM})
     for name, share in shares.items():
-        if name in (NEUTRAL, CALM):
+        if name in _UNFELT:
             continue
         if name not in names:
             raise ControlError(f"this avatar has not learned {name!r}: it knows {', '.join(names)}")
@@ -197,17 +193,17 @@ def probabilities(emotion: Emotion, names: Sequence[str]) -> Float:
     return out
 
 
-def action_units(emotion: Emotion) -> Float:
-    """`[6]` action units, 0…5, that belong to an emotion."""
-    out = np.zeros(len(ACTION_UNITS), np.float32)
+def action_units(emotion: Emotion) -> list[float]:
+    """[6] action units, 0…5, that belong to an emotion."""
+    out = [0.0] * len(ACTION_UNITS)
     for name, share in emotion.shares.items():
-        row = _UNIT_ROWS.get(name)
-        if row is not None:
-            out += row * np.float32(share * emotion.intensity)
+        strength = share * emotion.intensity
+        for index, units in _UNIT_ROWS.get(name, ()):
+            out[index] += units * strength
     return out
 
 
-def from_probabilities(values: Float, names: Sequence[str]) -> Emotion:
+def from_probabilities(values: Iterable[float], names: Sequence[str]) -> Emotion:
     """The emotion that probabilities `[C]` over `names` describe."""
     shares = {name: float(max(p, 0.0)) for name, p in zip(names, values, strict=True) if p > 1e-6}
     return Emotion(shares if shares else NEUTRAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -39,7 +40,7 @@ class FrameEmotion:
     names: tuple[str, ...]
     gate: float
     asked: Emotion | None
-    _wished: Float = field(repr=False)
+    _wished: Sequence[float] = field(repr=False)
     """The asked-for probabilities [C] times their weight, the weight, and more; never written again."""
     _logits: Float | None = field(repr=False)
     """[7] of the audio; None says neutral."""
@@ -47,12 +48,12 @@ class FrameEmotion:
     @cached_property
     def weight(self) -> float:
         """Share of the asked-for probabilities, 0…1."""
-        return float(self._wished[len(self.names)])
+        return self._wished[len(self.names)]
 
     @cached_property
     def probabilities(self) -> Float:
         """[C] the audio's (1 - weight) and the asked-for ones (weight)."""
-        used = self._wished[: len(self.names)].copy()
+        used = np.array(self._wished[: len(self.names)], np.float32)
         if self._logits is None:
             used[self.names.index(NEUTRAL)] = 1
             return used
@@ -98,11 +99,11 @@ class Feeling:
         self._names, self._inputs = spec.emotions, inputs
         self._classes = len(spec.emotions)
         self._eased = Eased(self._classes + 1 + len(ACTION_UNITS), TRANSITION)
-        self._nothing = np.zeros(self._classes + 1, np.float32)
+        self._nothing = (0.0,) * (self._classes + 1)
         self._wish: Emotion | Timeline | None = None
         self._plan: tuple[tuple[float, Emotion | None], ...] = ((0.0, None),)
-        self._targets: tuple[Float, ...] = (self._eased.target.copy(),)
-        self._lift: Float | None = None  # action units that the emotion needs; None is none
+        self._targets: tuple[Sequence[float], ...] = (self._eased.target,)
+        self._lift: Sequence[float] | None = None  # action units that the emotion needs; None is none
         self._changed = False
         self._origin: int | None = None
         self._stage = -1
@@ -158,15 +159,19 @@ class Feeling:
             self._eased.snap()
         state = self._eased.advance()
         lift = state[self._classes + 1 :]
-        self._lift = lift if lift.any() else None
+        self._lift = lift if any(lift) else None
         if self._inputs is not None and not still:
             emotion, weight = self._inputs
-            share = weight[0] = float(state[self._classes])
-            np.multiply(state[: self._classes], 1 / max(share, 1e-6), out=emotion)
+            share = state[self._classes]
+            scale = 1 / max(share, 1e-6)
+            weight[0] = share
+            emotion[:] = [scale * part for part in state[: self._classes]]
 
     def units(self, recorded: Float) -> Float:
         """Action units [6]: the recorded ones, lifted to what the emotion needs where they are less."""
-        out: Float = recorded.copy() if self._lift is None else np.maximum(recorded, self._lift)
+        out = recorded.copy()
+        if self._lift is not None:
+            out[:] = [max(had, lift) for had, lift in zip(recorded.tolist(), self._lift, strict=True)]
         return out
 
     def report(self, motion: Motion, rest: bool) -> FrameEmotion:
@@ -176,10 +181,7 @@ class Feeling:
             return FrameEmotion(self._names, 0.0, asked, self._nothing, None)
         return FrameEmotion(self._names, float(motion.gate[0]), asked, self._eased.value, motion.emotion_logits.copy())
 
-    def _target(self, emotion: Emotion | None) -> Float:
-        out = np.zeros_like(self._eased.target)
-        if emotion is not None:
-            out[: self._classes] = probabilities(emotion, self._names)
-            out[self._classes] = 1
-            out[self._classes + 1 :] = action_units(emotion)
-        return out
+    def _target(self, emotion: Emotion | None) -> Sequence[float]:
+        if emotion is None:
+            return [0.0] * (self._classes + 1 + len(ACTION_UNITS))
+        return [*probabilities(emotion, self._names), 1.0, *action_units(emotion)]

@@ -11,9 +11,11 @@ import numpy as np
 
 from ..plugins import Camera
 from .cues import LEFT_EYE, NECK, RIGHT_EYE, ROTATION, Stance
-from .easing import Eased
+from .easing import Eased, EasedArray
 from .errors import ControlError
 from .graphs import Float
+
+Vector = tuple[float, float, float]
 
 POSE_SECONDS, GAZE_SECONDS, BLEND_SECONDS = 0.15, 0.08, 0.08
 _LARGEST_BLEND = 3.0
@@ -27,35 +29,33 @@ class HeadPose:
     rotation, neck: axis-angle in radians [3]. translation: metres [3].
     """
 
-    rotation: tuple[float, float, float] | None = None
-    neck: tuple[float, float, float] | None = None
-    translation: tuple[float, float, float] | None = None
+    rotation: Vector | None = None
+    neck: Vector | None = None
+    translation: Vector | None = None
 
 
 def check_pose(value: Any) -> HeadPose | None:
     """A pose from what a caller gave: a `HeadPose`, a rotation [3], or None. Raises ControlError."""
     if value is None:
         return None
-    if not isinstance(value, HeadPose):
-        value = HeadPose(rotation=value)
+    rotation, neck, translation = value, None, None
+    if isinstance(value, HeadPose):
+        rotation, neck, translation = value.rotation, value.neck, value.translation
     return HeadPose(
-        *(
-            None if part is None else _vector(f"pose.{name}", part, limit)
-            for name, part, limit in (
-                ("rotation", value.rotation, 2 * math.pi),
-                ("neck", value.neck, 2 * math.pi),
-                ("translation", value.translation, 10.0),
-            )
-        )
+        _vector("pose.rotation", rotation, 2 * math.pi),
+        _vector("pose.neck", neck, 2 * math.pi),
+        _vector("pose.translation", translation, 10.0),
     )
 
 
-def _vector(what: str, value: Any, limit: float) -> tuple[float, float, float]:
+def _vector(what: str, value: Any, limit: float) -> Vector | None:
+    if value is None:
+        return None
     try:
-        x, y, z = (float(part) for part in value)
+        x, y, z = map(float, value if not isinstance(value, str) else ())
     except (TypeError, ValueError):
         raise ControlError(f"{what} {value!r} is not three numbers") from None
-    if not all(abs(part) <= limit for part in (x, y, z)):
+    if not (abs(x) <= limit and abs(y) <= limit and abs(z) <= limit):
         raise ControlError(f"{what} {value!r} is not within {limit:.4g} of 0")
     return x, y, z
 
@@ -75,25 +75,28 @@ class Poser:
     def set(self, value: Any) -> None:
         """Raises ControlError."""
         pose = check_pose(value)
-        target = np.zeros(12, np.float32)
         parts = (None,) * 3 if pose is None else (pose.rotation, pose.neck, pose.translation)
-        for number, part in enumerate(parts):
-            if part is not None:
-                target[3 * number : 3 * number + 3] = part
-                target[9 + number] = 1
-        self.pose, self._given = pose, bool(target[9:].any())
-        self._eased.aim(target)
+        vectors = [number for part in parts for number in part or (0.0, 0.0, 0.0)]
+        weights = [0.0 if part is None else 1.0 for part in parts]
+        self.pose, self._given = pose, any(weights)
+        self._eased.aim(vectors + weights)
 
     def apply(self, stance: Stance) -> None:
         """Writes into a stance. Once a frame."""
         if self._eased.still and not self._given:
             return
-        state = self._eased.advance()
-        for number, part in enumerate((stance.joints[ROTATION], stance.joints[NECK], stance.translation)):
-            weight = state[9 + number]
-            if weight:
-                part *= 1 - weight
-                part += state[3 * number : 3 * number + 3]
+        rx, ry, rz, nx, ny, nz, tx, ty, tz, *weights = self._eased.advance()
+        _mix(stance.joints[ROTATION], weights[0], (rx, ry, rz))
+        _mix(stance.joints[NECK], weights[1], (nx, ny, nz))
+        _mix(stance.translation, weights[2], (tx, ty, tz))
+
+
+def _mix(part: Float, weight: float, given: Vector) -> None:
+    """Takes a weight's share from a recorded vector [3], in place, and adds what was given times the weight."""
+    if weight:
+        x, y, z = part.tolist()
+        rest = 1 - weight
+        part[:] = rest * x + given[0], rest * y + given[1], rest * z + given[2]
 
 
 class Gaze:
@@ -102,10 +105,9 @@ class Gaze:
     def __init__(self, eyes: Float) -> None:
         """eyes: [2, 3] centres of the eyeballs at rest, metres."""
         self.wish: Any = None
-        self._eyes = eyes
-        self._middle = eyes.mean(axis=0)
+        self._middle: Vector = tuple(eyes.mean(axis=0).tolist())
         self._angles: tuple[float, float] | None = None
-        self._point: Float | None = None
+        self._point: Vector | None = None
         self._eased = Eased(3, GAZE_SECONDS)  # rotation about x and y, times its weight, and the weight
         self._fresh = True
 
@@ -131,10 +133,10 @@ class Gaze:
                     raise ControlError(f"gaze {value!r}: eyes turn {_GAZE_YAW:g}° aside, {_GAZE_PITCH:g}° up or down")
                 angles = -math.radians(numbers[1]), math.radians(numbers[0])
             else:
-                point = np.array(numbers, np.float32)
+                point = numbers[0], numbers[1], numbers[2]
         self.wish, self._angles, self._point = value, angles, point
         if value is None:
-            self._eased.aim(np.zeros(3, np.float32))
+            self._eased.aim((0.0, 0.0, 0.0))
 
     def apply(self, stance: Stance, camera: Camera) -> None:
         """Writes into a stance, towards a camera or what else was wished for. Once a frame, after the pose is final."""
@@ -144,31 +146,47 @@ class Gaze:
         if self.wish is not None:
             point = _place(camera) if self._point is None else self._point
             about_x, about_y = self._angles or self._towards(stance, point)
-            self._eased.aim(np.array([about_x, about_y, 1], np.float32))
+            self._eased.aim((about_x, about_y, 1.0))
         if self._fresh:
             self._eased.snap()
             self._fresh = False
-        state = self._eased.advance()
-        weight = state[2]
+        about_x, about_y, weight = self._eased.advance()
         if weight:
             for eye in (LEFT_EYE, RIGHT_EYE):
-                stance.joints[eye] *= 1 - weight
-                stance.joints[eye, :2] += state[:2]
+                _mix(stance.joints[eye], weight, (about_x, about_y, 0.0))
 
-    def _towards(self, stance: Stance, point: Float) -> tuple[float, float]:
+    def _towards(self, stance: Stance, point: Vector) -> tuple[float, float]:
         """Rotation of the eyes about x and y, in the head's axes, that meets a point."""
-        turn = rotation_matrix(stance.joints[ROTATION]) @ rotation_matrix(stance.joints[NECK])
-        x, y, z = turn.T @ (point - stance.translation) - self._middle
+        (px, py, pz), (tx, ty, tz) = point, stance.translation.tolist()
+        seen = _unturned(stance.joints[ROTATION], (px - tx, py - ty, pz - tz))
+        x, y, z = _unturned(stance.joints[NECK], seen)
+        x, y, z = x - self._middle[0], y - self._middle[1], z - self._middle[2]
         limit_x, limit_y = math.radians(_GAZE_PITCH), math.radians(_GAZE_YAW)
         about_x = -math.atan2(y, math.hypot(x, z))
         about_y = math.atan2(x, z)
         return max(-limit_x, min(limit_x, about_x)), max(-limit_y, min(limit_y, about_y))
 
 
-def _place(camera: Camera) -> Float:
-    """[3] where a camera is, metres."""
-    place: Float = (-camera.view[:3, :3].T @ camera.view[:3, 3]).astype(np.float32)
-    return place
+def _place(camera: Camera) -> Vector:
+    """Where a camera is, metres."""
+    (a, b, c, x), (d, e, f, y), (g, h, i, z), _ = camera.view.tolist()
+    return -(a * x + d * y + g * z), -(b * x + e * y + h * z), -(c * x + f * y + i * z)
+
+
+def _unturned(axis_angle: Float, vector: Vector) -> Vector:
+    """`vector` turned back by an axis-angle vector [3] in radians: Rodrigues's formula with the angle reversed."""
+    (ax, ay, az), (x, y, z) = axis_angle.tolist(), vector
+    angle = math.sqrt(ax * ax + ay * ay + az * az)
+    if angle < 1e-8:
+        return vector
+    ax, ay, az = ax / angle, ay / angle, az / angle
+    c, s = math.cos(angle), math.sin(angle)
+    k = (1 - c) * (ax * x + ay * y + az * z)
+    return (
+        c * x - s * (ay * z - az * y) + k * ax,
+        c * y - s * (az * x - ax * z) + k * ay,
+        c * z - s * (ax * y - ay * x) + k * az,
+    )
 
 
 def rotation_matrix(axis_angle: Any) -> Float:
@@ -198,10 +216,10 @@ class Blend(MutableMapping[str, float]):
         given = names or tuple(str(number) for number in range(count))
         self._index = {name: number for number, name in enumerate(given)}
         self._values: dict[str, float] = {}
-        self._eased = Eased(count, BLEND_SECONDS)
+        self._eased = EasedArray(count, BLEND_SECONDS)
 
     @property
-    def eased(self) -> Eased:
+    def eased(self) -> EasedArray:
         return self._eased
 
     def __getitem__(self, name: str) -> float:
@@ -213,7 +231,10 @@ class Blend(MutableMapping[str, float]):
         if not abs(float(value)) <= _LARGEST_BLEND:
             raise ControlError(f"blend[{name!r}] = {value!r} is not from -{_LARGEST_BLEND:g} to {_LARGEST_BLEND:g}")
         known = self._known(name)
-        self._values = {**self._values, known: float(value)}
+        if known in self._values:
+            self._values[known] = float(value)
+        else:  # anew, as another thread may be going through it
+            self._values = {**self._values, known: float(value)}
         self._aim(known, float(value))
 
     def __delitem__(self, name: str) -> None:
@@ -235,9 +256,9 @@ class Blend(MutableMapping[str, float]):
         """Whether anything is added, or was until now."""
         return bool(self._values) or not self._eased.still
 
-    def apply(self, expression: Float) -> None:
-        """Adds to coefficients [E]. Once a frame."""
-        expression += self._eased.advance()
+    def added(self, expression: Float) -> Float:
+        """Coefficients [E] and what is added to them. Once a frame."""
+        return expression + self._eased.advance()
 
     def _known(self, name: Any) -> str:
         if not isinstance(name, str) or name not in self._index:

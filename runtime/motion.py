@@ -27,6 +27,18 @@ class Motion:
     residual_expression: Float
     encoded_audio: Float
 
+    def showing(self, expression: Float) -> Motion:
+        """The same with another expression [E]."""
+        return Motion(
+            expression,
+            self.jaw,
+            self.gate,
+            self.emotion_logits,
+            self.base_expression,
+            self.residual_expression,
+            self.encoded_audio,
+        )
+
     def copy(self) -> Motion:
         """The same values in arrays of their own."""
         return Motion(

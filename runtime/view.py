@@ -15,6 +15,8 @@ from .errors import ControlError
 
 _MOST_ZOOM = 50.0
 
+Rows = list[list[float]]  # of a matrix: numbers of Python, which for so few are faster than numpy's
+
 
 class View:
     """`Avatar.camera`: changes to the recorded camera, or to one that was set. Each method returns the view itself.
@@ -26,9 +28,9 @@ class View:
         """resize: of the avatar, which owns this view and must not be kept alive by it. size: of its picture."""
         self._resize, self._pixels = resize, size
         self._base: Camera | None = None
-        self._turn: NDArray[np.float64] | None = None
+        self._turn: Rows | None = None
         self._zoom = 1.0
-        self._aim: NDArray[np.float64] | None = None
+        self._aim: list[float] | None = None
 
     @property
     def base(self) -> Camera | None:
@@ -104,14 +106,14 @@ class View:
         """The camera to draw with. recorded: of this frame's cue. pivot: [3] metres, what `orbit` goes around."""
         camera = self._base or recorded
         turn, zoom, aim = self._turn, self._zoom, self._aim
-        if turn is None and zoom == 1.0 and aim is None:
-            return camera
-        view = camera.view
+        if turn is None and aim is None:
+            return camera if zoom == 1.0 else camera.moved(camera.view, zoom)
+        *view, last = camera.view.tolist()
         if turn is not None:
-            view = _orbited(view, np.asarray(pivot, np.float64), turn)
+            view = _orbited(view, pivot.tolist(), turn)
         if aim is not None:
             view = _aimed(view, aim, camera)
-        return camera.moved(view, zoom)
+        return camera.moved(np.array([*view, last]), zoom)
 
 
 def resized(camera: Camera, width: int, height: int) -> Camera:
@@ -128,26 +130,31 @@ def resized(camera: Camera, width: int, height: int) -> Camera:
     )
 
 
-def _turn(yaw: float, pitch: float) -> NDArray[np.float64]:
+def _turn(yaw: float, pitch: float) -> Rows:
     """[3, 3] by which the world turns when the camera goes around it: the other way. x is right, y down."""
     y, p = math.radians(yaw), math.radians(-pitch)
     cy, sy, cp, sp = math.cos(y), math.sin(y), math.cos(p), math.sin(p)
-    return np.array([[cy, 0.0, sy], [-sp * sy, cp, sp * cy], [-cp * sy, -sp, cp * cy]])
+    return [[cy, 0.0, sy], [-sp * sy, cp, sp * cy], [-cp * sy, -sp, cp * cy]]
 
 
-def _orbited(view: NDArray[np.float64], pivot: NDArray[np.float64], turn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`view` after the camera has gone around `pivot`."""
-    rotation, place = view[:3, :3], view[:3, 3]
-    seen = rotation @ pivot + place
-    out = view.copy()
-    out[:3, :3] = turn @ rotation
-    out[:3, 3] = turn @ (place - seen) + seen
-    return out
+def _turned(view: Rows, turn: Rows) -> Rows:
+    """turn [3, 3] times view [3, 4]."""
+    columns = list(zip(*view, strict=True))
+    return [[a * x + b * y + c * z for x, y, z in columns] for a, b, c in turn]
 
 
-def _aimed(view: NDArray[np.float64], point: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:
-    """`view` after the camera has turned in place by the shortest way until `point` is in the middle of the picture."""
-    sx, sy, sz = (view[:3, :3] @ point + view[:3, 3]).tolist()
+def _orbited(view: Rows, pivot: list[float], turn: Rows) -> Rows:
+    """`view` [3, 4] after the camera has gone around `pivot`."""
+    px, py, pz = pivot
+    seen = [a * px + b * py + c * pz + place for a, b, c, place in view]
+    around = [[a, b, c, place - middle] for (a, b, c, place), middle in zip(view, seen, strict=True)]
+    return [[a, b, c, place + middle] for (a, b, c, place), middle in zip(_turned(around, turn), seen, strict=True)]
+
+
+def _aimed(view: Rows, point: list[float], camera: Camera) -> Rows:
+    """`view` [3, 4] after the camera turned in place, the shortest way, until `point` is in the picture's middle."""
+    px, py, pz = point
+    sx, sy, sz = (a * px + b * py + c * pz + place for a, b, c, place in view)
     distance = math.sqrt(sx * sx + sy * sy + sz * sz)
     if distance < 1e-6:
         return view  # the point is the camera itself: every direction is as good
@@ -157,21 +164,17 @@ def _aimed(view: NDArray[np.float64], point: NDArray[np.float64], camera: Camera
     gx, gy, gz = gx / length, gy / length, 1 / length
     cosine = sx * gx + sy * gy + sz * gz
     if cosine < -0.999999:
-        turn = np.diag([-1.0, 1.0, -1.0])  # no way is the shortest: about the vertical
+        turn = [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]]  # no way is the shortest: about the vertical
     else:
         # Rodrigues: I + [c] + [c]²/(1 + cosine), c = start × goal; written out, as this runs every frame.
         cx, cy, cz = sy * gz - sz * gy, sz * gx - sx * gz, sx * gy - sy * gx
         k = 1 / (1 + cosine)
-        turn = np.array(
-            [
-                [cosine + k * cx * cx, k * cx * cy - cz, k * cx * cz + cy],
-                [k * cx * cy + cz, cosine + k * cy * cy, k * cy * cz - cx],
-                [k * cx * cz - cy, k * cy * cz + cx, cosine + k * cz * cz],
-            ]
-        )
-    out = view.copy()
-    out[:3] = turn @ view[:3]
-    return out
+        turn = [
+            [cosine + k * cx * cx, k * cx * cy - cz, k * cx * cz + cy],
+            [k * cx * cy + cz, cosine + k * cy * cy, k * cy * cz - cx],
+            [k * cx * cz - cy, k * cy * cz + cx, cosine + k * cz * cz],
+        ]
+    return _turned(view, turn)
 
 
 def _number(what: str, value: Any, low: float, high: float) -> float:
@@ -182,11 +185,11 @@ def _number(what: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
-def _point(what: str, value: Any) -> NDArray[np.float64]:
+def _point(what: str, value: Any) -> list[float]:
     try:
-        point = np.array(value, np.float64)
+        x, y, z = map(float, value if not isinstance(value, str) else ())
     except (TypeError, ValueError):
-        point = np.zeros(0)
-    if point.shape != (3,) or not (np.abs(point) < 1e4).all():
+        x = y = z = math.nan
+    if not (abs(x) < 1e4 and abs(y) < 1e4 and abs(z) < 1e4):
         raise ControlError(f"{what} {value!r} is not a point of three numbers, in metres")
-    return point
+    return [x, y, z]

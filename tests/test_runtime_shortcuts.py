@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from emotag.plugins.renderer import _background
 from emotag.runtime import AudioError, Avatar, ControlError, Model
 from emotag.runtime.audio import check_samples
 from emotag.runtime.cues import CuePlayer
-from emotag.runtime.easing import Eased
+from emotag.runtime.easing import Eased, EasedArray
 from emotag.runtime.loudness import Loudness
 from emotag.runtime.motion import TokenHistory
 from emotag.runtime.stats import KERNELS, STAGES, StageClock
@@ -133,17 +134,33 @@ def test_a_frame_s_emotion_is_what_it_was_made_with_however_late_it_is_asked(mod
     np.testing.assert_array_equal(at_once, late)
 
 
-def test_what_eased_hands_out_stays_as_it_is() -> None:
-    eased = Eased(3, 0.2)
+@pytest.mark.parametrize("kind", [Eased, EasedArray])
+def test_what_eased_hands_out_stays_as_it_is(kind: type[Eased] | type[EasedArray]) -> None:
+    eased: Any = kind(3, 0.2)
     eased.aim(np.ones(3, np.float32))
     given = [eased.advance() for _ in range(60)]
-    copies = [value.copy() for value in given]
+    copies = [np.array(value) for value in given]
     assert eased.still and np.array_equal(given[-1], np.ones(3))
     eased.aim(np.zeros(3, np.float32))
     assert not eased.still
     for _ in range(10):
         eased.advance()
     np.testing.assert_array_equal(given, copies)
+
+
+def test_few_and_many_numbers_ease_alike() -> None:
+    rng, few, many = np.random.default_rng(3), Eased(4, 0.15), EasedArray(4, 0.15)
+    for frame in range(80):
+        if frame % 7 == 0 and frame < 50:
+            target = rng.random(4, np.float32)
+            few.aim(target.tolist())
+            many.aim(target)
+        np.testing.assert_allclose(few.advance(), many.advance(), atol=2e-4)
+    assert few.still and many.still
+    few.seconds = many.seconds = 0.0
+    few.aim([1.0, 0.0, 0.5, 0.25])
+    many.aim(np.array([1, 0, 0.5, 0.25], np.float32))
+    assert list(few.advance()) == many.advance().tolist() == [1.0, 0.0, 0.5, 0.25]
 
 
 def test_a_history_is_that_of_all_tokens_however_it_wraps() -> None:

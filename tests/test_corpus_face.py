@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emotag.plugins import Head, skin
-from emotag.runtime.errors import CheckpointError
+from emotag.runtime.errors import CheckpointError, ControlError
 from emotag.runtime.manifest import EMOTIONS
 from emotag.training import corpus
 from emotag.training.corpus import (
@@ -178,6 +178,8 @@ def test_no_emotion_is_the_calm_face_itself(spoken: Utterance) -> None:
         face = act(Face(calm.jaw, calm.expression, calm.aus), NAMES, emotion, np.zeros(len(calm.jaw), np.float32))
         np.testing.assert_array_equal(face.expression, calm.expression)
         np.testing.assert_array_equal(face.jaw, calm.jaw)
+    with pytest.raises(ControlError, match="no look"):
+        act(Face(calm.jaw, calm.expression, calm.aus), NAMES, "bored", np.ones(len(calm.jaw), np.float32))
     with pytest.raises(CheckpointError, match="no expression"):
         act(Face(calm.jaw, calm.expression[:, :2], calm.aus), NAMES[:2], "happy", np.ones(len(calm.jaw), np.float32))
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.errors import CheckpointError
+from ...runtime.errors import CheckpointError, ControlError
 from ...runtime.manifest import ACTION_UNITS
 from .emotions import LOOKS
 
@@ -80,8 +80,11 @@ def act(calm: Face, names: Sequence[str], emotion: str, strength: Track) -> Face
 
     Raises:
         CheckpointError: the head lacks an expression that the emotion needs.
+        ControlError: the emotion has no look.
     """
-    look = LOOKS[emotion]
+    look = LOOKS.get(emotion)
+    if look is None:
+        raise ControlError(f"emotion {emotion!r} has no look: choose from {', '.join(LOOKS)}")
     units = np.zeros(len(ACTION_UNITS), np.float32)
     for unit, height in look.aus.items():
         units[ACTION_UNITS.index(unit)] = height

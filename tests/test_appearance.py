@@ -180,3 +180,17 @@ def test_a_squint_shows_no_dark_of_the_fold_behind_the_lower_lid(
     drawn = renderer.draw(expression, np.zeros((5, 3), np.float32), np.zeros(3, np.float32), camera, background=None)
     patch = drawn[SIZE // 2 - 12 : SIZE // 2 + 24, SIZE // 2 - 24 : SIZE // 2 + 24, :3].mean(axis=-1)
     assert patch.min() > 0.8 * np.median(patch)
+
+
+def test_shut_lids_hide_the_eyes(head: HeadModel, baked: dict[str, Any], renderer: Renderer) -> None:
+    eyes = head.region("left_eye", "right_eye")[baked["gaussians.face_index"]]
+    green = baked["gaussians.sh"].copy()
+    green[eyes, 0] = [-1.77, 1.77, -1.77]
+    other = Renderer(scene_of(head, {**baked, "gaussians.sh": green}))
+
+    def differ(*names: str) -> int:
+        one, two = (draw(each, head, 0.0, 0.0, *names).astype(int) for each in (renderer, other))
+        return int(np.abs(one - two).max())
+
+    assert differ() > 100
+    assert differ("eyeBlinkLeft", "eyeBlinkRight") <= 10  # 58 with gaps between the rows of the lids

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from .appearance_surface import Array, Points, Splats, Surface, noise, smoothstep, splats, unit
 
 __all__ = ["mouth", "relit_below_eyes", "skin"]
+
+Mask = NDArray[np.bool_]
 
 _BASE = np.array([0.615, 0.352, 0.232])
 _BLUSH = np.array([0.62, 0.255, 0.19])
@@ -29,6 +32,9 @@ _TEETH_SHIFT = {"upper_teeth": np.array([0.0, -0.0020, 0.0035]), "lower_teeth": 
 """MakeHuman's upper teeth sit too deep and high to be seen when this head talks; metres."""
 _FOLD_REACH, _FOLD_DEPTH = 0.026, 0.007
 """How far the fold of the lower lid lies from the middle of the eye at most, and how far below it at least; metres."""
+_UNFOLDED = 1.1
+"""How much larger shutting the eyes makes faces of the lids' folds, at least."""
+_LONGEST = 2.5  # lengths to widths of a lid's surfels at most
 _GUM_LINE = {"upper_teeth": -0.0272, "lower_teeth": -0.0448}
 
 
@@ -83,18 +89,18 @@ def _lip_share(surface: Surface, points: Points) -> Array:
     return smoothstep(at, 0.12, 0.88)[:, None]
 
 
-def _zones(surface: Surface) -> list[tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], float]]:
-    """Faces and spacing (metres): what is looked at most is finest."""
+def _zones(surface: Surface, closed: Array) -> list[tuple[Mask, float]]:
+    """Faces and spacing (metres): what is looked at most is finest. closed: (V,3) with shut eyes."""
     centre = surface.centroids
     outer = surface.region("skin", "ears")
     front = outer & (centre[:, 2] > 0.012) & (centre[:, 1] > -0.085) & (centre[:, 1] < 0.108)
     features = front & (np.abs(centre[:, 0]) < 0.052) & (centre[:, 2] > 0.035) & (centre[:, 1] < 0.06)
     features &= centre[:, 1] > -0.060
-    ears = surface.region("ears")
+    ears, lids = surface.region("ears"), _lids(surface, closed)
     return [
         (surface.region("lips"), 0.00082),
-        (surface.region("eyelids"), 0.00078),
-        (features, 0.00112),
+        (lids, 0.00078),
+        (features & ~lids, 0.00112),
         (front & ~features, 0.00150),
         (ears, 0.0018),
         (outer & ~front & ~ears & (centre[:, 1] < 0.0), 0.0026),
@@ -102,26 +108,36 @@ def _zones(surface: Surface) -> list[tuple[np.ndarray[tuple[int], np.dtype[np.bo
     ]
 
 
+def _lids(surface: Surface, closed: Array) -> Mask:
+    """Faces that shut eyes unfold: the painted lids and the skin above them, which open eyes hide in a fold."""
+    every = np.arange(len(surface.faces))
+    return surface.region("eyelids") | (surface.region("skin") & (surface.stretch(every, closed) > _UNFOLDED))
+
+
 def skin(surface: Surface, rng: np.random.Generator, seed: int) -> list[Splats]:
     """All outer skin with lips and lids."""
     parts = []
     closed = surface.posed("eyeBlinkLeft", "eyeBlinkRight")
-    for mask, spacing in _zones(surface):
+    for mask, spacing in _zones(surface, closed):
         lids = bool((mask & surface.region("eyelids")).any())
         points = surface.sample(mask, spacing, rng, closed if lids else None)
         albedo = skin_albedo(points.position, seed)
         lip = _lip_share(surface, points)
         albedo = _mix(albedo, _lips(points.position, seed), lip) * _nostrils(points)
         width = np.full(len(points), 0.90 * spacing)
+        length, along = width, None
         if lids:
             width = np.clip(width / surface.stretch(points.face_index, closed), 0.5 * spacing, None)
+            along, longer = surface.longer(points.face_index, closed)
+            length = width * np.clip(longer, 1.0, _LONGEST)  # else the eye shows between the rows of a shut lid
         parts.append(
             splats(
                 points.face_index,
                 _flatten_ears(surface, points) - points.normal * 0.00025,
                 points.normal,
-                np.stack([width, width, 0.12 * width], axis=1),
+                np.stack([length, width, 0.12 * width], axis=1),
                 albedo,
+                along,
                 gloss=0.045 + 0.10 * lip[:, 0] + 0.10 * _oily(points.position),
                 opacity=0.97,
             )

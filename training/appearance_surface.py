@@ -182,6 +182,18 @@ class Surface:
         """(N,) how much larger faces are in the pose (V,3) than in the neutral head, by Eq. 7's size."""
         return np.asarray(_frames(posed[self.faces[face]])[1] / _frames(self.vertices[self.faces[face]])[1])
 
+    def longer(self, face: Indices, posed: Array) -> tuple[Array, Array]:
+        """Where faces grow most in the pose (V,3): unit directions (N,3) in the neutral head, and by what factor (N,)
+        more than their Gaussians do, which grow by Eq. 7's size in all directions."""
+        neutral, corners = self.vertices[self.faces[face]], posed[self.faces[face]]
+        frame, _, _ = _frames(neutral)
+        flat = np.stack([neutral[:, 1] - neutral[:, 0], neutral[:, 2] - neutral[:, 0]], axis=-1)
+        new = np.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], axis=-1)
+        plane = frame[..., [0, 2]]  # the triangle's own two axes
+        grown = new @ np.linalg.inv(np.swapaxes(plane, 1, 2) @ flat)  # (N,3,2), from the plane to the pose
+        _, most, ways = np.linalg.svd(grown, full_matrices=False)
+        return np.einsum("nij,nj->ni", plane, ways[:, 0]), np.asarray(most[:, 0] / self.stretch(face, posed))
+
     def at(self, face: Indices, bary: Array) -> Points:
         """Points with smooth normals at barycentric coordinates of faces."""
         corners = self.faces[face]

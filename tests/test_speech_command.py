@@ -16,7 +16,7 @@ from tests.recogniser import recogniser_weights
 
 SMALL = (
     "--clips 2 --recorded 1 --prompts 1 --talkies 1 --encoder-steps 2 --refine-steps 1 --people-steps 1 "
-    "--imitate-steps 1 --listen-steps 2 --motion-steps 2 --judge 0 --threads 1"
+    "--imitate-steps 1 --listen-steps 2 --again-steps 1 --motion-steps 2 --judge 0 --threads 1"
 ).split()
 
 
@@ -71,6 +71,7 @@ def test_it_learns_and_a_second_run_goes_on(tmp_path: Path, monkeypatch: pytest.
         people=replace(recipe.people, batch=1),
         imitate=replace(recipe.imitate, batch=1),
         listen=replace(recipe.listen, batch=1),
+        again=replace(recipe.again, batch=1),
         motion=replace(recipe.motion, batch=1, hearings=1),
         settle=replace(recipe.settle, steps=2, batch=1),
     )

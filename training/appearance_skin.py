@@ -32,6 +32,7 @@ _TEETH_SHIFT = {"upper_teeth": np.array([0.0, -0.0020, 0.0035]), "lower_teeth": 
 """MakeHuman's upper teeth sit too deep and high to be seen when this head talks; metres."""
 _FOLD_REACH, _FOLD_DEPTH = 0.026, 0.007
 """How far the fold of the lower lid lies from the middle of the eye at most, and how far below it at least; metres."""
+_LID_SPACING = 0.00078  # metres
 _UNFOLDED = 1.1
 """How much larger shutting the eyes makes faces of the lids' folds, at least."""
 _LONGEST = 2.5  # lengths to widths of a lid's surfels at most
@@ -89,18 +90,18 @@ def _lip_share(surface: Surface, points: Points) -> Array:
     return smoothstep(at, 0.12, 0.88)[:, None]
 
 
-def _zones(surface: Surface, closed: Array) -> list[tuple[Mask, float]]:
-    """Faces and spacing (metres): what is looked at most is finest. closed: (V,3) with shut eyes."""
+def _zones(surface: Surface) -> list[tuple[Mask, float]]:
+    """Faces and spacing (metres): what is looked at most is finest."""
     centre = surface.centroids
     outer = surface.region("skin", "ears")
     front = outer & (centre[:, 2] > 0.012) & (centre[:, 1] > -0.085) & (centre[:, 1] < 0.108)
     features = front & (np.abs(centre[:, 0]) < 0.052) & (centre[:, 2] > 0.035) & (centre[:, 1] < 0.06)
     features &= centre[:, 1] > -0.060
-    ears, lids = surface.region("ears"), _lids(surface, closed)
+    ears = surface.region("ears")
     return [
         (surface.region("lips"), 0.00082),
-        (lids, 0.00078),
-        (features & ~lids, 0.00112),
+        (surface.region("eyelids"), _LID_SPACING),
+        (features, 0.00112),
         (front & ~features, 0.00150),
         (ears, 0.0018),
         (outer & ~front & ~ears & (centre[:, 1] < 0.0), 0.0026),
@@ -108,41 +109,48 @@ def _zones(surface: Surface, closed: Array) -> list[tuple[Mask, float]]:
     ]
 
 
-def _lids(surface: Surface, closed: Array) -> Mask:
-    """Faces that shut eyes unfold: the painted lids and the skin above them, which open eyes hide in a fold."""
-    every = np.arange(len(surface.faces))
-    return surface.region("eyelids") | (surface.region("skin") & (surface.stretch(every, closed) > _UNFOLDED))
-
-
 def skin(surface: Surface, rng: np.random.Generator, seed: int) -> list[Splats]:
     """All outer skin with lips and lids."""
     parts = []
     closed = surface.posed("eyeBlinkLeft", "eyeBlinkRight")
-    for mask, spacing in _zones(surface, closed):
+    every = np.arange(len(surface.faces))
+    folds = surface.region("skin") & (surface.stretch(every, closed) > _UNFOLDED)
+    for mask, spacing in _zones(surface):
         lids = bool((mask & surface.region("eyelids")).any())
         points = surface.sample(mask, spacing, rng, closed if lids else None)
-        albedo = skin_albedo(points.position, seed)
-        lip = _lip_share(surface, points)
-        albedo = _mix(albedo, _lips(points.position, seed), lip) * _nostrils(points)
+        points = points.take(~folds[points.face_index])
         width = np.full(len(points), 0.90 * spacing)
-        length, along = width, None
         if lids:
             width = np.clip(width / surface.stretch(points.face_index, closed), 0.5 * spacing, None)
-            along, longer = surface.longer(points.face_index, closed)
-            length = width * np.clip(longer, 1.0, _LONGEST)  # else the eye shows between the rows of a shut lid
-        parts.append(
-            splats(
-                points.face_index,
-                _flatten_ears(surface, points) - points.normal * 0.00025,
-                points.normal,
-                np.stack([length, width, 0.12 * width], axis=1),
-                albedo,
-                along,
-                gloss=0.045 + 0.10 * lip[:, 0] + 0.10 * _oily(points.position),
-                opacity=0.97,
-            )
-        )
-    return [*parts, _under_skin(surface, rng, seed)]
+        parts.append(_surfels(surface, points, width, width, None, seed))
+    return [*parts, _lid_folds(surface, folds, closed, seed), _under_skin(surface, rng, seed)]
+
+
+def _lid_folds(surface: Surface, folds: Mask, closed: Array, seed: int) -> Splats:
+    """What shut eyes unfold above the lids, which open eyes hide; closed: (V,3) with shut eyes.
+
+    Lids that close grow in one direction, their surfels alike in all: long ones keep the eye from showing between.
+    """
+    points = surface.sample(folds, _LID_SPACING, np.random.default_rng([seed, 1]), closed)
+    width = 0.90 * _LID_SPACING / surface.stretch(points.face_index, closed)
+    along, longer = surface.longer(points.face_index, closed)
+    return _surfels(surface, points, width * np.clip(longer, 1.0, _LONGEST), width, along, seed)
+
+
+def _surfels(surface: Surface, points: Points, length: Array, width: Array, along: Array | None, seed: int) -> Splats:
+    """Skin at points, of lengths (metres) along unit directions (N,3)."""
+    lip = _lip_share(surface, points)
+    albedo = _mix(skin_albedo(points.position, seed), _lips(points.position, seed), lip) * _nostrils(points)
+    return splats(
+        points.face_index,
+        _flatten_ears(surface, points) - points.normal * 0.00025,
+        points.normal,
+        np.stack([length, width, 0.12 * width], axis=1),
+        albedo,
+        along,
+        gloss=0.045 + 0.10 * lip[:, 0] + 0.10 * _oily(points.position),
+        opacity=0.97,
+    )
 
 
 def relit_below_eyes(surface: Surface, made: Splats, colour: Array) -> Array:

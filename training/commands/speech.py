@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "talkies": _RECIPE.talkies.count, "encoder-steps": _RECIPE.encoder.steps,
         "refine-steps": _RECIPE.refine.steps, "people-steps": _RECIPE.people.steps,
         "imitate-steps": _RECIPE.imitate.steps, "listen-steps": _RECIPE.listen.steps,
-        "motion-steps": _RECIPE.motion.steps,
+        "again-steps": _RECIPE.again.steps, "motion-steps": _RECIPE.motion.steps,
     }  # fmt: skip
     for name, count in counts.items():
         how.add_argument(f"--{name}", type=int, default=count, metavar="N", help="default: %(default)s")
@@ -85,6 +85,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         "people_steps",
         "imitate_steps",
         "listen_steps",
+        "again_steps",
         "motion_steps",
     ):
         if getattr(options, name) < 1:
@@ -100,5 +101,6 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         people=replace(_RECIPE.people, steps=options.people_steps),
         imitate=replace(_RECIPE.imitate, steps=options.imitate_steps),
         listen=replace(_RECIPE.listen, steps=options.listen_steps),
+        again=replace(_RECIPE.again, steps=options.again_steps),
         motion=replace(_RECIPE.motion, steps=options.motion_steps),
     )

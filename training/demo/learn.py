@@ -61,6 +61,10 @@ class Recipe:
         default_factory=lambda: EncoderSchedule(1500, batch=5, rate=5e-4, warped=0.5, seed=4)
     )
     """all of it, with everybody; the recognizer says what it hears (`lessons`)"""
+    again: EncoderSchedule = field(
+        default_factory=lambda: EncoderSchedule(2200, batch=5, rate=4e-4, warped=0.5, seed=5)
+    )
+    """the same once more, with new heads"""
     motion: MotionSchedule = field(default_factory=MotionSchedule)
     settle: MotionSchedule = field(default_factory=lambda: MotionSchedule(steps=800, batch=24, rate=5e-4, seed=5))
     """of the decoders alone, on every fourth clip"""
@@ -137,6 +141,7 @@ def learn(
     encoder = pretrained(encoder, lesson, recipe, progress, _snapshot(work, "imitated", recipe))
     snapshot = _snapshot(work, "listened", recipe)
     encoder, _ = train_encoder(lesson, recipe.listen, progress, encoder, snapshot)
+    encoder, _ = train_encoder(lesson, recipe.again, progress, encoder, _snapshot(work, "again", recipe))
     round_to_half(encoder)
     return learn_motion(head, encoder, join(clips, recorded), join(prompts, talkies), recipe, progress, work)
 

@@ -41,8 +41,10 @@ EMOTAG_HD T grid_lookup_of(const float* table, const GridLevel& level, T x, T y)
   T::store_int(at, fma(fy, T(static_cast<float>(level.stride)), fx));
   const float* low_row = table + level.offset;
   const float* high_row = low_row + level.stride;
-  const T low = T::gather(low_row, at), high = T::gather(high_row, at);
-  const T from = fma(wx, T::gather(low_row + 1, at) - low, low), to = fma(wx, T::gather(high_row + 1, at) - high, high);
+  T low, low_right, high, high_right;
+  T::gather_pairs(low_row, at, &low, &low_right);
+  T::gather_pairs(high_row, at, &high, &high_right);
+  const T from = fma(wx, low_right - low, low), to = fma(wx, high_right - high, high);
   return keep(both(both(x >= zero, x <= one), both(y >= zero, y <= one)), fma(wy, to - from, from));
 }
 

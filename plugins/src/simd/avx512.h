@@ -31,6 +31,10 @@ struct Avx512 {
   EMOTAG_HD Avx512 gather(const float* base, const int32_t* index) {
     return _mm512_i32gather_ps(_mm512_loadu_si512(index), base, 4);
   }
+  EMOTAG_HD void gather_pairs(const float* base, const int32_t* index, Avx512* first, Avx512* second) {
+    *first = gather(base, index);
+    *second = gather(base + 1, index);
+  }
   EMOTAG_HD void store_int(int32_t* p, Avx512 a) { _mm512_store_si512(p, _mm512_cvttps_epi32(a.v)); }
   EMOTAG_HD void store_pair(uint16_t* p, uint16_t* q, Avx512 a, Avx512 b) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(a.v)));

@@ -41,6 +41,10 @@ struct Plain {
   EMOTAG_HD Plain gather(const float* base, const int32_t* index) {
     return Floats{base[index[0]], base[index[1]], base[index[2]], base[index[3]]};
   }
+  EMOTAG_HD void gather_pairs(const float* base, const int32_t* index, Plain* first, Plain* second) {
+    *first = gather(base, index);
+    *second = gather(base + 1, index);
+  }
   EMOTAG_HD void store_int(int32_t* p, Plain a) {
     for (int i = 0; i < 4; ++i) p[i] = static_cast<int32_t>(a.v[i]);
   }

@@ -12,6 +12,7 @@ import numpy as np
 from .errors import ControlError
 from .graphs import Float
 from .manifest import FRAME_RATE
+from .numbers import as_number
 
 _LONGEST = 60.0  # seconds
 _GONE = 1e-4
@@ -21,9 +22,10 @@ Numbers = TypeVar("Numbers")
 
 def check_seconds(what: str, value: object) -> float:
     """A time constant in seconds. Raises ControlError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST:
+    seconds = as_number(value)
+    if seconds is None or not 0 <= seconds <= _LONGEST:
         raise ControlError(f"{what} {value!r} is not a number of seconds from 0 to {_LONGEST:g}")
-    return float(value)
+    return seconds
 
 
 class _Following(ABC, Generic[Numbers]):
@@ -57,11 +59,13 @@ class _Following(ABC, Generic[Numbers]):
         """One frame (40 ms) on; the value."""
         if self._still:
             return self.value
-        share = 1 - math.exp(-2.6 / (self.seconds * FRAME_RATE)) if self.seconds else 1.0
-        self._first = self._between(self._first, self.target, share)
+        target, seconds = self.target, self.seconds  # once: another thread may set them meanwhile
+        share = 1 - math.exp(-2.6 / (seconds * FRAME_RATE)) if seconds else 1.0
+        self._first = self._between(self._first, target, share)
         self.value = self._between(self.value, self._first, share)
-        if self._arrived(self._first) and self._arrived(self.value):
-            self.snap()
+        if self._near(self._first, target) and self._near(self.value, target):
+            self.value = self._first = target
+            self._still = self.target is target
         return self.value
 
     @abstractmethod
@@ -69,7 +73,7 @@ class _Following(ABC, Generic[Numbers]):
         """A share of the way from start to end."""
 
     @abstractmethod
-    def _arrived(self, numbers: Numbers) -> bool:
+    def _near(self, numbers: Numbers, target: Numbers) -> bool:
         """Whether they are the target's, as far as anybody sees."""
 
 
@@ -82,8 +86,8 @@ class Eased(_Following[Sequence[float]]):
     def _between(self, start: Sequence[float], end: Sequence[float], share: float) -> Sequence[float]:
         return [a + share * (b - a) for a, b in zip(start, end, strict=True)]
 
-    def _arrived(self, numbers: Sequence[float]) -> bool:
-        for goal, number in zip(self.target, numbers, strict=True):  # noqa: SIM110 - in every frame; `all` is slower
+    def _near(self, numbers: Sequence[float], target: Sequence[float]) -> bool:
+        for goal, number in zip(target, numbers, strict=True):  # noqa: SIM110 - in every frame; `all` is slower
             if not -_GONE < goal - number < _GONE:
                 return False
         return True
@@ -101,6 +105,6 @@ class EasedArray(_Following[Float]):
         way += start
         return way
 
-    def _arrived(self, numbers: Float) -> bool:
-        left = self.target - numbers
+    def _near(self, numbers: Float, target: Float) -> bool:
+        left = target - numbers
         return float(left @ left) < _GONE**2

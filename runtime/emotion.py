@@ -18,6 +18,7 @@ from typing import Any
 
 from .errors import ControlError
 from .manifest import ACTION_UNITS, EMOTIONS
+from .numbers import as_number
 
 NEUTRAL = "neutral"
 CALM = "calm"
@@ -210,13 +211,8 @@ def from_probabilities(values: Iterable[float], names: Sequence[str]) -> Emotion
 
 
 def _within(what: str, value: Any, low: float, high: float) -> float:
-    number = math.nan
-    if not isinstance(value, bool | str):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-    if not low <= number <= high or math.isinf(number):
+    number = as_number(value)
+    if number is None or not low <= number <= high or math.isinf(number):
         bounds = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number from {low:g} on"
         raise ControlError(f"{what} {value!r} is not {bounds}")
     return number

@@ -41,7 +41,7 @@ class FrameEmotion:
     gate: float
     asked: Emotion | None
     _wished: Sequence[float] = field(repr=False)
-    """The asked-for probabilities [C] times their weight, the weight, and more; never written again."""
+    """The asked-for probabilities [C] times their weight, the weight, and more; shared, and never written to."""
     _logits: Float | None = field(repr=False)
     """[7] of the audio; None says neutral."""
 

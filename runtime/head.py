@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from .cues import LEFT_EYE, NECK, RIGHT_EYE, ROTATION, Stance
 from .easing import Eased, EasedArray
 from .errors import ControlError
 from .graphs import Float
+from .numbers import as_number, as_numbers
 
 Vector = tuple[float, float, float]
 
@@ -51,10 +53,10 @@ def check_pose(value: Any) -> HeadPose | None:
 def _vector(what: str, value: Any, limit: float) -> Vector | None:
     if value is None:
         return None
-    try:
-        x, y, z = map(float, value if not isinstance(value, str) else ())
-    except (TypeError, ValueError):
-        raise ControlError(f"{what} {value!r} is not three numbers") from None
+    numbers = as_numbers(value)
+    if numbers is None or len(numbers) != 3:
+        raise ControlError(f"{what} {value!r} is not three numbers")
+    x, y, z = numbers
     if not (abs(x) <= limit and abs(y) <= limit and abs(z) <= limit):
         raise ControlError(f"{what} {value!r} is not within {limit:.4g} of 0")
     return x, y, z
@@ -119,10 +121,7 @@ class Gaze:
         """None, "camera", (yaw, pitch) in degrees from ahead, or a point [3] in metres. Raises ControlError."""
         angles, point = None, None
         if value is not None and not (isinstance(value, str) and value == "camera"):
-            try:
-                numbers = [float(part) for part in value]
-            except (TypeError, ValueError):
-                numbers = []
+            numbers = as_numbers(value) or ()
             if len(numbers) not in (2, 3) or not all(abs(number) < 1e4 for number in numbers):
                 raise ControlError(
                     f'gaze {value!r} is neither "camera", nor (yaw, pitch) in degrees, nor a point [3] in metres, '
@@ -134,6 +133,7 @@ class Gaze:
                 angles = -math.radians(numbers[1]), math.radians(numbers[0])
             else:
                 point = numbers[0], numbers[1], numbers[2]
+            value = numbers
         self.wish, self._angles, self._point = value, angles, point
         if value is None:
             self._eased.aim((0.0, 0.0, 0.0))
@@ -215,7 +215,9 @@ class Blend(MutableMapping[str, float]):
     def __init__(self, names: tuple[str, ...], count: int) -> None:
         given = names or tuple(str(number) for number in range(count))
         self._index = {name: number for number, name in enumerate(given)}
+        self._lock = Lock()
         self._values: dict[str, float] = {}
+        """Never written to, as another thread may be going through it: a change makes a new one."""
         self._eased = EasedArray(count, BLEND_SECONDS)
 
     @property
@@ -226,21 +228,21 @@ class Blend(MutableMapping[str, float]):
         return self._values[self._known(name)]
 
     def __setitem__(self, name: str, value: float) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        number = as_number(value)
+        if number is None:
             raise ControlError(f"blend[{name!r}] = {value!r} is not a number")
-        if not abs(float(value)) <= _LARGEST_BLEND:
+        if not abs(number) <= _LARGEST_BLEND:
             raise ControlError(f"blend[{name!r}] = {value!r} is not from -{_LARGEST_BLEND:g} to {_LARGEST_BLEND:g}")
         known = self._known(name)
-        if known in self._values:
-            self._values[known] = float(value)
-        else:  # anew, as another thread may be going through it
-            self._values = {**self._values, known: float(value)}
-        self._aim(known, float(value))
+        with self._lock:
+            self._values = {**self._values, known: number}
+            self._aim(known, number)
 
     def __delitem__(self, name: str) -> None:
         known = self._known(name)
-        self._values = {other: value for other, value in self._values.items() if other != known}
-        self._aim(known, 0.0)
+        with self._lock:
+            self._aim(known, 0.0)
+            self._values = {other: value for other, value in self._values.items() if other != known}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -258,7 +260,8 @@ class Blend(MutableMapping[str, float]):
 
     def added(self, expression: Float) -> Float:
         """Coefficients [E] and what is added to them. Once a frame."""
-        return expression + self._eased.advance()
+        with self._lock:
+            return expression + self._eased.advance()
 
     def _known(self, name: Any) -> str:
         if not isinstance(name, str) or name not in self._index:

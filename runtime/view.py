@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..plugins import Camera
 from .errors import ControlError
+from .numbers import as_number, as_numbers
 
 _MOST_ZOOM = 50.0
 
@@ -30,7 +31,7 @@ class View:
         self._base: Camera | None = None
         self._turn: Rows | None = None
         self._zoom = 1.0
-        self._aim: list[float] | None = None
+        self._aim: tuple[float, ...] | None = None
 
     @property
     def base(self) -> Camera | None:
@@ -151,7 +152,7 @@ def _orbited(view: Rows, pivot: list[float], turn: Rows) -> Rows:
     return [[a, b, c, place + middle] for (a, b, c, place), middle in zip(_turned(around, turn), seen, strict=True)]
 
 
-def _aimed(view: Rows, point: list[float], camera: Camera) -> Rows:
+def _aimed(view: Rows, point: tuple[float, ...], camera: Camera) -> Rows:
     """`view` [3, 4] after the camera turned in place, the shortest way, until `point` is in the picture's middle."""
     px, py, pz = point
     sx, sy, sz = (a * px + b * py + c * pz + place for a, b, c, place in view)
@@ -178,18 +179,16 @@ def _aimed(view: Rows, point: list[float], camera: Camera) -> Rows:
 
 
 def _number(what: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+    number = as_number(value)
+    if number is None:
         raise ControlError(f"{what} {value!r} is not a number")
-    if not low <= float(value) <= high:
+    if not low <= number <= high:
         raise ControlError(f"{what} {value!r} is not from {low:g} to {high:g}")
-    return float(value)
+    return number
 
 
-def _point(what: str, value: Any) -> list[float]:
-    try:
-        x, y, z = map(float, value if not isinstance(value, str) else ())
-    except (TypeError, ValueError):
-        x = y = z = math.nan
-    if not (abs(x) < 1e4 and abs(y) < 1e4 and abs(z) < 1e4):
+def _point(what: str, value: Any) -> tuple[float, ...]:
+    numbers = as_numbers(value)
+    if numbers is None or len(numbers) != 3 or not all(abs(number) < 1e4 for number in numbers):
         raise ControlError(f"{what} {value!r} is not a point of three numbers, in metres")
-    return [x, y, z]
+    return numbers

@@ -13,7 +13,7 @@ from test_runtime_stream import noise, pushed, same, stepped
 
 from emotag.runtime import Avatar, ControlError, Emotion, Model
 from emotag.runtime.emotion import NAMES, action_units, from_probabilities, probabilities
-from emotag.runtime.manifest import EMOTIONS
+from emotag.runtime.manifest import ACTION_UNITS, EMOTIONS
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,10 @@ def test_names_aliases_levels_and_mixtures() -> None:
     again = from_probabilities(probabilities(mixed, EMOTIONS), EMOTIONS)
     assert again.intensity == pytest.approx(0.4) and again.shares == pytest.approx(mixed.shares)
     assert Emotion("neutral").intensity == 0 and not any(action_units(Emotion("neutral")))
+    assert dict(zip(ACTION_UNITS, action_units(Emotion("angry")), strict=True)) == {
+        **dict.fromkeys(ACTION_UNITS, 0.0), "AU04": 4.4, "AU07": 4.3,
+    }  # fmt: skip
+    assert action_units(Emotion({"angry": 1, "sad": 1}))[ACTION_UNITS.index("AU04")] == pytest.approx((4.4 + 1.8) / 2)
     half = np.array(action_units(Emotion("angry", intensity=0.5)))
     assert np.allclose(action_units(Emotion("angry")), 2 * half)
 

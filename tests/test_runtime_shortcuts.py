@@ -148,6 +148,32 @@ def test_what_eased_hands_out_stays_as_it_is(kind: type[Eased] | type[EasedArray
     np.testing.assert_array_equal(given, copies)
 
 
+@pytest.mark.parametrize("kind", [Eased, EasedArray])
+def test_two_low_passes_are_what_eases(kind: type[Eased] | type[EasedArray]) -> None:
+    eased: Any = kind(1, 0.2)
+    eased.aim(np.ones(1, np.float32))
+    share, first, second = 1 - math.exp(-2.6 / (0.2 * 25)), 0.0, 0.0
+    for _ in range(4):
+        first += share * (1 - first)
+        second += share * (first - second)
+        assert eased.advance()[0] == pytest.approx(second, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Eased, EasedArray])
+def test_a_target_that_comes_while_one_is_reached_is_eased_to(kind: type[Eased] | type[EasedArray]) -> None:
+    class Hurried(kind):  # type: ignore[misc, valid-type]
+        def _near(self, numbers: Any, target: Any) -> bool:
+            near: bool = super()._near(numbers, target)
+            if near and self.target[0] == 1:
+                self.aim(np.full(1, 5, np.float32))  # as another thread might, at the worst moment
+            return near
+
+    eased: Any = Hurried(1, 0.2)
+    eased.aim(np.ones(1, np.float32))
+    values = [0.0, *(float(eased.advance()[0]) for _ in range(60))]
+    assert max(np.diff(values)) < 2.5 and values[-1] == 5
+
+
 def test_few_and_many_numbers_ease_alike() -> None:
     rng, few, many = np.random.default_rng(3), Eased(4, 0.15), EasedArray(4, 0.15)
     for frame in range(80):

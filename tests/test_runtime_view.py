@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,3 +180,52 @@ def test_the_demo_has_no_holes_from_the_side(yaw: float) -> None:
     border = np.unique(np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]))
     holes = [int((outside == number).sum()) for number in range(1, count + 1) if number not in border]
     assert (alpha > 200).mean() > 0.15 and max(holes, default=0) <= 12, holes  # a few pixels between strands of hair
+
+
+_BAD_VECTORS: tuple[Any, ...] = (
+    b"\x01\x02\x03", "123", {1.0, 2.0, 3.0}, {1: 0, 2: 0, 3: 0}, (float(part) for part in range(3)), ("1", "2", "3"),
+    (True, False, True), (1j, 0, 0), (10**400, 0, 0), (float("nan"), 0, 0), (0, float("inf"), 0), (0, 0, 0, 0), 5,
+    np.zeros((1, 3)), np.array(["1", "2", "3"]), np.ones(3, bool), object(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", _BAD_VECTORS, ids=lambda value: repr(value)[:24])
+def test_what_is_no_vector_changes_nothing(avatar: Avatar, value: Any) -> None:
+    avatar.pose, avatar.gaze = (0.1, 0.2, 0.3), (10, 5)
+    avatar.camera.look_at((0.0, 0.1, 0.2))
+    before = avatar.camera_at(0)
+    with pytest.raises(ControlError):
+        avatar.pose = value
+    with pytest.raises(ControlError):
+        avatar.gaze = value
+    with pytest.raises(ControlError):
+        avatar.camera.look_at(value)
+    assert avatar.pose == HeadPose((0.1, 0.2, 0.3)) and avatar.gaze == (10, 5)
+    assert np.array_equal(avatar.camera_at(0).view, before.view)
+
+
+def test_vectors_of_many_kinds_are_the_same(avatar: Avatar) -> None:
+    for value in (
+        [0, 1, 2],
+        (0.0, 1.0, 2.0),
+        np.array([0, 1, 2], np.float32),
+        range(3),
+        (np.int64(0), np.float16(1), 2),
+    ):
+        avatar.pose = value
+        assert avatar.pose == HeadPose((0.0, 1.0, 2.0))
+        avatar.gaze = value
+        assert avatar.gaze == (0.0, 1.0, 2.0)
+
+
+def test_a_blend_may_be_changed_while_others_go_through_it(avatar: Avatar) -> None:
+    blend = avatar.blend
+    blend["expression0"], blend["expression1"] = 0.1, 0.2
+    seen = []
+    for name in blend:
+        blend["expression1"] = 0.3
+        del blend[name]
+        seen.append(name)
+    assert seen == ["expression0", "expression1"] and not len(blend) and blend.active  # easing back to 0
+    with pytest.raises(ControlError):
+        blend["expression0"] = 10**400

@@ -123,7 +123,9 @@ def skin(surface: Surface, rng: np.random.Generator, seed: int) -> list[Splats]:
         if lids:
             width = np.clip(width / surface.stretch(points.face_index, closed), 0.5 * spacing, None)
         parts.append(_surfels(surface, points, width, width, None, seed))
-    return [*parts, _lid_folds(surface, folds, closed, seed), _under_skin(surface, rng, seed)]
+    if folds.any():  # a head that cannot shut its eyes has none
+        parts.append(_lid_folds(surface, folds, closed, seed))
+    return [*parts, _under_skin(surface, rng, seed)]
 
 
 def _lid_folds(surface: Surface, folds: Mask, closed: Array, seed: int) -> Splats:

@@ -190,7 +190,7 @@ class Surface:
         flat = np.stack([neutral[:, 1] - neutral[:, 0], neutral[:, 2] - neutral[:, 0]], axis=-1)
         new = np.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], axis=-1)
         plane = frame[..., [0, 2]]  # the triangle's own two axes
-        grown = new @ np.linalg.inv(np.swapaxes(plane, 1, 2) @ flat)  # (N,3,2), from the plane to the pose
+        grown = new @ np.linalg.pinv(np.swapaxes(plane, 1, 2) @ flat)  # (N,3,2), from the plane to the pose
         _, most, ways = np.linalg.svd(grown, full_matrices=False)
         return np.einsum("nij,nj->ni", plane, ways[:, 0]), np.asarray(most[:, 0] / self.stretch(face, posed))
 

@@ -159,7 +159,7 @@ def pretrained(
 
 
 def everybody(synthesised: Clips, people: Clips, names: Sequence[str], progress: Progress | None = None) -> Lesson:
-    """The lesson of the stage `listen`: all clips, people's counted more, with what a recognizer hears in each."""
+    """The lesson of `listen` and `again`: all clips, people's counted more, and what a recognizer hears in them."""
     clips, few = join(synthesised, people), len(synthesised)
     drawn = np.concatenate([np.arange(few), np.tile(np.arange(few, len(clips)), _WEIGHT_OF_PEOPLE)])
     return Lesson(clips, lip_channels(clips, names), drawn, lessons(clips, Listener(), progress))

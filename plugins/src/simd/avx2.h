@@ -34,7 +34,7 @@ struct Avx2 {
   // base[index] and base[index + 1]: eight loads of both, for which two gathers would take twice the time.
   EMOTAG_HD void gather_pairs(const float* base, const int32_t* index, Avx2* first, Avx2* second) {
     const auto two = [&](int i, int j) {
-      const __m128 low = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(base + index[i])));
+      const __m128 low = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + index[i])));
       return _mm_loadh_pi(low, reinterpret_cast<const __m64*>(base + index[j]));
     };
     const __m256 low = _mm256_set_m128(two(4, 5), two(0, 1)), high = _mm256_set_m128(two(6, 7), two(2, 3));

@@ -1,6 +1,7 @@
 """Shows that the gate of `emotag-bench` can be believed: it fails where it should, and only there.
 
-    python -m benchmarks.demonstrate_gate BUNDLE [--runs 20] [--share 0.1] [--json benchmarks/results/gate.json]
+    python -m benchmarks.demonstrate_gate BUNDLE [--baseline benchmarks/baseline.json] [--runs 20] [--share 0.1]
+        [--json benchmarks/results/gate.json]
 
 1. Real work worth a share of a stage (10%) is added to each stage in turn: the gate must fail and name that stage only.
    The work is array arithmetic of a fixed amount, sized once beforehand; no number is multiplied. The overhead of a
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from emotag.runtime import Model
-from emotag.runtime.bench.gate import Baseline, Verdict, check
+from emotag.runtime.bench.gate import Baseline, Verdict, check, read_baseline
 from emotag.runtime.bench.machine import Machine
 from emotag.runtime.bench.measure import GATED, OVERHEAD, Costs, Extra
 
@@ -116,15 +117,24 @@ def show_passes(bundle: Path, baseline: Baseline, runs: int) -> list[dict[str, A
     return rows
 
 
+def _given(path: Path, bundle: str) -> Baseline:
+    baseline, of_this_machine = read_baseline(path, bundle)
+    if not of_this_machine:
+        raise SystemExit(f"{path} has no entry of this kind of machine: leave --baseline out, and one is measured")
+    return baseline
+
+
 def main() -> int:
-    """Both parts, against a baseline that is measured first."""
+    """Both parts, against the given baseline, or one that is measured first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--baseline", type=Path, help="judge by this one; it has an entry of this machine and bundle")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--json", type=Path, help="also write what was found")
     options = parser.parse_args()
-    baseline = Baseline.measured(lambda: load(options.bundle), options.bundle.name)
+    baseline = _given(options.baseline, Model.load(options.bundle).manifest.name) if options.baseline else None
+    baseline = baseline or Baseline.measured(lambda: load(options.bundle), options.bundle.name)
     found = {
         "machine": Machine.here().line(),
         "baseline": asdict(baseline),

@@ -117,8 +117,12 @@ def show_passes(bundle: Path, baseline: Baseline, runs: int) -> list[dict[str, A
     return rows
 
 
-def _given(path: Path, bundle: str) -> Baseline:
-    baseline, of_this_machine = read_baseline(path, bundle)
+def _baseline(path: Path | None, bundle: Path) -> Baseline:
+    """The given one of this bundle and machine, or one that is measured now."""
+    name = Model.load(bundle).manifest.name
+    if path is None:
+        return Baseline.measured(lambda: load(bundle), name)
+    baseline, of_this_machine = read_baseline(path, name)
     if not of_this_machine:
         raise SystemExit(f"{path} has no entry of this kind of machine: leave --baseline out, and one is measured")
     return baseline
@@ -133,8 +137,7 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--json", type=Path, help="also write what was found")
     options = parser.parse_args()
-    baseline = _given(options.baseline, Model.load(options.bundle).manifest.name) if options.baseline else None
-    baseline = baseline or Baseline.measured(lambda: load(options.bundle), options.bundle.name)
+    baseline = _baseline(options.baseline, options.bundle)
     found = {
         "machine": Machine.here().line(),
         "baseline": asdict(baseline),

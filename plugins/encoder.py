@@ -179,7 +179,7 @@ class EncoderWeights:
         """Floats in whatever order they lie: packing reads them once, and they are too many for a copy."""
         array: Floats = self._read(name)
         self._check(name, array, np.float32, shape)
-        if not np.isfinite(array.sum(dtype=np.float64)):  # NaN and infinity reach the sum, finite floats none
+        if not np.isfinite(array.sum(dtype=np.float64)):  # NaN and infinity reach it; no sum of floats overflows it
             raise self._error(name, "holds NaN or infinity")
         return array
 

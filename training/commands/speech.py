@@ -33,14 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured")
     how = parser.add_argument_group("how much")
     counts = {
-        "clips": _RECIPE.corpus.count, "recorded": _RECIPE.recorded.count, "prompts": _RECIPE.prompts.count,
-        "talkies": _RECIPE.talkies.count, "encoder-steps": _RECIPE.encoder.steps,
-        "refine-steps": _RECIPE.refine.steps, "people-steps": _RECIPE.people.steps,
-        "imitate-steps": _RECIPE.imitate.steps, "listen-steps": _RECIPE.listen.steps,
-        "again-steps": _RECIPE.again.steps, "motion-steps": _RECIPE.motion.steps,
-    }  # fmt: skip
-    for name, count in counts.items():
-        how.add_argument(f"--{name}", type=int, default=count, metavar="N", help="default: %(default)s")
+        "clips": (_RECIPE.corpus.count, "spoken by espeak-ng and flite"),
+        "recorded": (_RECIPE.recorded.count, "spoken by festival's recorded voices"),
+        "prompts": (_RECIPE.prompts.count, "of people's prompts"),
+        "talkies": (_RECIPE.talkies.count, "of actors' lines"),
+        "encoder-steps": (_RECIPE.encoder.steps, "the small encoder, from nothing"),
+        "refine-steps": (_RECIPE.refine.steps, "it again, with the recorded voices"),
+        "people-steps": (_RECIPE.people.steps, "it again, with the prompts"),
+        "imitate-steps": (_RECIPE.imitate.steps, "the recogniser's convolutions, imitated"),
+        "listen-steps": (_RECIPE.listen.steps, "the whole encoder, with everybody"),
+        "again-steps": (_RECIPE.again.steps, "the same once more, with new heads"),
+        "motion-steps": (_RECIPE.motion.steps, "the motion network"),
+    }
+    for name, (count, what) in counts.items():
+        how.add_argument(f"--{name}", type=int, default=count, metavar="N", help=f"{what}; default: %(default)s")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -50,6 +50,25 @@ def test_float_picture_against_float64(isa: str, stored: int, active: int, activ
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_colours_far_above_white(isa: str, share: float) -> None:
+    """A Gaussian may be brighter than white, which shows where it is translucent or before a dark one."""
+    head = egg.head()
+    gaussians = egg.gaussians(head, 3000)
+    glowing = np.random.default_rng(0).uniform(size=3000) < share
+    sh, opacities = gaussians.sh.copy(), gaussians.opacities.copy()
+    sh[glowing, 0] += 7 / 0.2821
+    opacities[glowing] = -2.5
+    gaussians = replace(gaussians, sh=sh, opacities=opacities)
+    bound = plugins.bind(plugins.skin(head, *egg.controls(head)), head.faces, gaussians)
+    inputs = (gaussians.activated_opacities(), gaussians.sh, 3, egg.camera(160, 128))
+    rgb, _ = plugins.rasterize(bound, *inputs, isa=isa)
+    wanted, _ = reference.rasterize(reference.Bound(*bound), *inputs)
+    assert reference.decibels(rgb, wanted) > 65
+    assert wanted.max() > 1.2 and 0 < glowing.sum() < 2000
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_whole_frame_against_float64(scene: plugins.Scene, audio: np.ndarray, isa: str) -> None:
     controls, camera = egg.controls(scene.head), egg.camera(192, 192)
     picture = plugins.Renderer(scene, 1, isa).draw(*controls, camera, audio, (0.2, 0.5, 0.9))

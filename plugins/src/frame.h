@@ -12,7 +12,8 @@ namespace emotag {
 
 constexpr int kProjectChunk = 1024;  // Gaussians; a chunk writes its visible ones densely from its own start
 
-constexpr int kDepthBuckets = 4096;  // of a pass of the sort
+constexpr int kDepthBuckets = 1024;  // of a pass of the sort
+constexpr float kBrightest = 1.999f; // colour that words can blend, see stages/word_pixels.h
 constexpr int kListMargin = 64;      // records behind the end of the tile lists that may be looked at
 
 // World to camera, OpenCV axes.
@@ -64,6 +65,7 @@ struct Raster {
   Aligned<int32_t> visible;        // [chunks]
   Aligned<uint32_t> near, far;     // [chunks]: least and greatest depth
   Aligned<int64_t> pair_count;     // [chunks]: of a Gaussian and a span
+  Aligned<float> brightest;        // [chunks]: colour
 
   Aligned<uint64_t> items, spare;  // [places]: sort keys over record numbers; rectangles over record numbers once sorted
   int sorted_count;
@@ -86,6 +88,7 @@ struct Frame : Raster {
   const float* geometry;           // of the Gaussians in this frame: the scene's, or `worn`
   Output output;
   Pose pose;
+  bool bright;                     // whether a colour is above kBrightest
   bool mouth_moves;                // whether the mouth arrays below are this frame's
 
   Aligned<float> vertices;         // [3][padded vertices], world

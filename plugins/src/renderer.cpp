@@ -1,5 +1,7 @@
 #include "renderer.h"
 
+#include <algorithm>
+
 #include "clock.h"
 #include "simd/records.h"
 #include "sort.h"
@@ -115,6 +117,8 @@ void Renderer::draw_gaussians() {
   frame_.prepare_tiles(pool_.threads());
   timed(kProject, [&] {
     pool_.run(frame_.chunks(), [&](int chunk) { variant_.project_chunk(frame_, chunk); });
+    const float* const brightest = frame_.brightest.data();
+    frame_.bright = *std::max_element(brightest, brightest + frame_.chunks()) > kBrightest;
   });
   timed(kSort, [&] {
     sort_by_depth(frame_, pool_);

@@ -14,10 +14,18 @@ struct Digits {
   uint32_t of(uint64_t item) const { return static_cast<uint32_t>(item >> (32 + shift)) & static_cast<uint32_t>(buckets() - 1); }
 };
 
-constexpr int kMaxDigitBits = 12;
+// Two passes of at most ten bits: a quarter of a micrometre across a head, and few enough buckets to be at hand. Gaussians
+// that are closer than that keep the order of the arrays.
+constexpr int kPasses = 2, kMaxDigitBits = 10;
 static_assert(kDepthBuckets == 1 << kMaxDigitBits);
 constexpr int64_t kMaxPairs = 0x3f000000;  // 4 GiB
 constexpr int kPairMargin = 4;              // pairs behind those of a part that may be overwritten
+
+int bits_of(size_t count) {
+  int bits = 1;
+  while (count >> bits != 0) ++bits;
+  return bits;
+}
 
 int begin_of(int part, int parts, int count) { return static_cast<int>(static_cast<int64_t>(count) * part / parts); }
 
@@ -46,8 +54,8 @@ TileRect tiles_of(uint64_t item) {
   return rect;
 }
 
-// Keys over record numbers, the chunks closed up.
-void gather_items(Raster& frame, Pool& pool, uint32_t nearest) {
+// Keys, without the lowest `dropped` bits of the depth, over record numbers; the chunks closed up.
+void gather_items(Raster& frame, Pool& pool, uint32_t nearest, int dropped) {
   const int chunks = frame.chunks();
   pool.run(chunks, [&](int chunk) {
     int to = 0;
@@ -56,7 +64,7 @@ void gather_items(Raster& frame, Pool& pool, uint32_t nearest) {
     const uint32_t* const depths = frame.depths.data() + first;
     uint64_t* const items = frame.items.data() + to;
     for (int i = 0; i < count; ++i)
-      items[i] = static_cast<uint64_t>(depths[i] - nearest) << 32 | static_cast<uint32_t>(first + i);
+      items[i] = static_cast<uint64_t>((depths[i] - nearest) >> dropped) << 32 | static_cast<uint32_t>(first + i);
   });
 }
 
@@ -127,12 +135,6 @@ struct Pairs {
   }
 };
 
-int bits_of(size_t count) {
-  int bits = 1;
-  while (count >> bits != 0) ++bits;
-  return bits;
-}
-
 // Where lists begin, and the parts' shares in them.
 void place_lists(Raster& frame, int parts) {
   const size_t tiles = frame.tiles();
@@ -198,12 +200,11 @@ void sort_by_depth(Raster& frame, Pool& pool) {
     farthest = std::max(farthest, frame.far[c]);
   }
   if (frame.sorted_count == 0) return;
-  gather_items(frame, pool, nearest);
-  int bits = 1;
-  while (bits < 32 && (farthest - nearest) >> bits != 0) ++bits;
-  const int passes = (bits + kMaxDigitBits - 1) / kMaxDigitBits, each = (bits + passes - 1) / passes;
-  for (int p = 0; p + 1 < passes; ++p) radix_pass<false>(frame, pool, {p * each, each}, pool.threads());
-  radix_pass<true>(frame, pool, {(passes - 1) * each, each}, pool.threads());
+  const int bits = bits_of(farthest - nearest), dropped = std::max(bits - kPasses * kMaxDigitBits, 0);
+  const int each = (bits - dropped + kPasses - 1) / kPasses;
+  gather_items(frame, pool, nearest, dropped);
+  radix_pass<false>(frame, pool, {0, each}, pool.threads());
+  radix_pass<true>(frame, pool, {each, each}, pool.threads());
 }
 
 void bin_to_tiles(Raster& frame, Pool& pool) {

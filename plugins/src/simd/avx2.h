@@ -5,6 +5,7 @@
 
 #include "../math/hd.h"
 #include "bits_avx2.h"
+#include "words.h"
 
 namespace emotag::simd {
 
@@ -54,6 +55,25 @@ struct Avx2 {
   EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) { gather_bits_avx2(words, count, bits); }
   EMOTAG_HD Avx2 block_x() { return _mm256_setr_ps(0, 1, 2, 3, 0, 1, 2, 3); }
   EMOTAG_HD Avx2 block_y() { return _mm256_setr_ps(0, 0, 0, 0, 1, 1, 1, 1); }
+
+  // Sixteen numbers, rounded, as unsigned words: lanes 0-3 of the first vector, of the second, then lanes 4-7 of both.
+  using Words = simd::Words;
+  static constexpr bool has_words = true;
+  EMOTAG_HD Words to_words(const Avx2* r) {
+    return _mm256_packus_epi32(_mm256_cvtps_epi32(r[0].v), _mm256_cvtps_epi32(r[1].v));
+  }
+  EMOTAG_HD Avx2 word_y(int i) {
+    const float y = static_cast<float>(i);
+    return _mm256_setr_ps(y, y, y, y, y + 2, y + 2, y + 2, y + 2);
+  }
+  EMOTAG_HD Avx2 load_words(const int16_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  EMOTAG_HD void store_words(int16_t* p, Avx2 a) {
+    const __m256i i = _mm256_cvtps_epi32(a.v);
+    _mm_store_si128(reinterpret_cast<__m128i*>(p),
+                    _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1)));
+  }
 
   EMOTAG_HD void transpose(Avx2* r) {
     __m256 a[8], b[8];

@@ -5,6 +5,7 @@
 
 #include "../math/hd.h"
 #include "bits_avx2.h"
+#include "words.h"
 
 namespace emotag::simd {
 
@@ -43,6 +44,19 @@ struct Avx512 {
   EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) { gather_bits_avx2(words, count, bits); }
   EMOTAG_HD Avx512 block_x() { return _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3); }
   EMOTAG_HD Avx512 block_y() { return _mm512_setr_ps(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3); }
+
+  using Words = simd::Words;
+  static constexpr bool has_words = true;
+  EMOTAG_HD Words to_words(const Avx512* r) {
+    return _mm512_cvtusepi32_epi16(_mm512_max_epi32(_mm512_cvtps_epi32(r[0].v), _mm512_setzero_si512()));
+  }
+  EMOTAG_HD Avx512 word_y(int) { return block_y(); }
+  EMOTAG_HD Avx512 load_words(const int16_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(p))));
+  }
+  EMOTAG_HD void store_words(int16_t* p, Avx512 a) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(a.v)));
+  }
 
   EMOTAG_HD void transpose(Avx512* r) {
     __m512 a[16], b[16];

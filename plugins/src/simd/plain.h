@@ -62,6 +62,8 @@ struct Plain {
   EMOTAG_HD Plain block_x() { return Floats{0, 1, 2, 3}; }
   EMOTAG_HD Plain block_y() { return Floats{0, 0, 0, 0}; }
 
+  static constexpr bool has_words = false;
+
   EMOTAG_HD void transpose(Plain* r) {
     const Floats a = r[0].v, b = r[1].v, c = r[2].v, d = r[3].v;
     const Floats ab_low = __builtin_shuffle(a, b, Ints{0, 4, 1, 5}), ab_high = __builtin_shuffle(a, b, Ints{2, 6, 3, 7});

@@ -1,6 +1,8 @@
 // Stage 3: every Gaussian to an ellipse with a colour, the visible ones packed densely.
 #pragma once
 
+#include <algorithm>
+
 #include "../frame.h"
 #include "../math/sh.h"
 #include "../simd/records.h"
@@ -40,22 +42,23 @@ static EMOTAG_INLINE void colour_of(const Frame& frame, const Vec3<F>& mean, con
                                   [&](int k) { return F::load_half(sh + ((k - 1) * 3 + c) * kLanes); });
 }
 
-// Where a chunk of Gaussians writes those that are visible, and the depths it has seen.
+// Where a chunk of Gaussians writes those that are visible, and the depths and colours it has seen.
 template <class F>
 struct Packer {
   Raster& raster;
   const int chunk;
   int place;
-  F near, far, pairs;
+  F near, far, pairs, brightest;
 
   EMOTAG_INLINE Packer(Raster& to, int number)
-      : raster(to), chunk(number), place(number * kProjectChunk), near(3e38f), far(0.0f), pairs(0.0f) {}
+      : raster(to), chunk(number), place(number * kProjectChunk), near(3e38f), far(0.0f), pairs(0.0f), brightest(0.0f) {}
 
   // Appends the `visible` ones of a vector: records, spans and depths. fields: as RecordField, but for kTiles.
   template <class Mask, class After>
   EMOTAG_INLINE void append(Mask visible, const Splat<F>& s, const F& depth, F* fields, const After& after) {
     near = min(near, select(visible, depth, near));
     far = max(far, select(visible, depth, far));
+    brightest = max(brightest, keep(visible, max(max(fields[kRed], fields[kGreen]), fields[kBlue])));
     fields[kTiles] = fma(s.tile_x0, F(256.0f), s.tile_x1);
     simd::to_records(fields);
     alignas(64) int32_t first[F::width], last[F::width];  // two bytes each of a TileRect
@@ -84,10 +87,12 @@ struct Packer {
 
   // The depths of visible Gaussians are positive: their bits sort as they do.
   EMOTAG_INLINE void finish() const {
-    alignas(64) float least[F::width], most[F::width], counts[F::width];
+    alignas(64) float least[F::width], most[F::width], counts[F::width], colours[F::width];
     F::store(least, near);
     F::store(most, far);
     F::store(counts, pairs);  // whole numbers below 2²⁴
+    F::store(colours, brightest);
+    raster.brightest[chunk] = *std::max_element(colours, colours + F::width);
     raster.pair_count[chunk] = 0;
     for (float count : counts) raster.pair_count[chunk] += static_cast<int64_t>(count);
     for (int i = 1; i < F::width; ++i) {

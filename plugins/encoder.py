@@ -204,11 +204,16 @@ class EncoderWeights:
         return BundleError(f"{self._file}: {name} {problem}: export the bundle again".replace(":  ", ": "))
 
 
+def encoder_isas() -> list[str]:
+    """Instruction sets that this machine can encode with, best first; "plain" is always among them."""
+    return _kernels.encoder_isas()
+
+
 class EncoderStream:
     """What one avatar hears: tokens from samples, with all that is remembered between steps."""
 
     def __init__(self, weights: EncoderWeights, threads: int = 1, isa: str = "auto") -> None:
-        """threads: that share a step; the tokens are the same for any count. isa: as for `Renderer`.
+        """threads: that share a step; the tokens are the same for any count. isa: "auto" or one of `encoder_isas`.
 
         Raises:
             ControlError: if the thread count is out of range.
@@ -216,7 +221,8 @@ class EncoderStream:
         """
         self.weights = weights
         try:
-            self._kernel = _kernels.EncoderStream(weights.kernel, checked_isa(isa), checked_threads(threads))
+            isa, threads = checked_isa(isa, encoder_isas()), checked_threads(threads)
+            self._kernel = _kernels.EncoderStream(weights.kernel, isa, threads)
         except MemoryError as cause:
             raise BackendError("not enough memory for another audio encoder") from cause
 

@@ -28,9 +28,9 @@ def supported_isas() -> list[str]:
     return _kernels.supported_isas()
 
 
-def checked_isa(isa: str) -> str:
-    """`isa` if it can be used here; BackendError if not."""
-    supported = supported_isas()
+def checked_isa(isa: str, supported: list[str] | None = None) -> str:
+    """`isa` if it is "auto" or one of `supported`, by default those for drawing; BackendError if not."""
+    supported = supported_isas() if supported is None else supported
     if isa != "auto" and isa not in supported:
         known = "not supported by this machine" if isa in _kernels.known_isas() else "unknown"
         raise BackendError(f'instruction set {isa!r} is {known}; use "auto" or one of {", ".join(supported)}')

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from emotag.export.audio_graph import AudioStep
 from emotag.export.graphs import Graph, write_graph
-from emotag.plugins import supported_isas
-from emotag.plugins.encoder import EncoderStream
+from emotag.plugins.encoder import EncoderStream, encoder_isas
 from emotag.runtime.encoder import StreamingEncoder
 from emotag.runtime.errors import BundleError
 from emotag.runtime.graph_encoder import ENCODER_PROPERTY, GraphEncoder
@@ -71,7 +70,7 @@ def test_the_kernels_give_the_graphs_tokens(
     assert np.abs(wanted - found).max() < 2e-5 * max(np.sqrt(np.mean(wanted**2)), 1)
 
 
-@pytest.mark.parametrize("isa", supported_isas())
+@pytest.mark.parametrize("isa", encoder_isas())
 def test_every_variant_and_count_of_threads_gives_the_same(exported: Exported, isa: str) -> None:
     wanted = exported.heard(BoundGraph(Session(exported.path), exported.states))
     found = []

@@ -13,8 +13,8 @@ from encoder_reference import Reference, quantise
 from numpy.typing import NDArray
 
 from emotag.export.encoder_tensors import encoder_tensors, quantise_matrix
-from emotag.plugins import _kernels, supported_isas
-from emotag.plugins.encoder import EncoderSizes, EncoderStream, EncoderWeights
+from emotag.plugins import _kernels
+from emotag.plugins.encoder import EncoderSizes, EncoderStream, EncoderWeights, encoder_isas
 from emotag.plugins.errors import BackendError, BundleError, ControlError
 from emotag.training.wav2vec2 import StreamingConfig, StreamingWav2Vec2
 
@@ -78,7 +78,7 @@ def deviation(wanted: Float, found: Float) -> float:
     return float(np.sqrt(np.mean((wanted.astype(np.float64) - found) ** 2) / np.mean(wanted.astype(np.float64) ** 2)))
 
 
-@pytest.mark.parametrize("isa", supported_isas())
+@pytest.mark.parametrize("isa", encoder_isas())
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 16, 1), (2, 48, 16), (10, 160, 40), (23, 64, 33)])
 def test_sums_are_exact(isa: str, rows: int, inputs: int, outputs: int) -> None:
     rng = np.random.default_rng(rows)
@@ -91,7 +91,7 @@ def test_sums_are_exact(isa: str, rows: int, inputs: int, outputs: int) -> None:
     assert (found == (q.astype(np.int64) - zero[:, None]) @ weights.astype(np.int64).T).all()
 
 
-@pytest.mark.parametrize("isa", supported_isas())
+@pytest.mark.parametrize("isa", encoder_isas())
 @pytest.mark.parametrize("levels", [127, 255])
 def test_the_largest_sums_that_are_allowed_are_exact(isa: str, levels: int) -> None:
     limit = 32767 // levels
@@ -107,7 +107,7 @@ def test_the_largest_sums_that_are_allowed_are_exact(isa: str, levels: int) -> N
         _kernels.encoder_multiply(q, np.zeros(1, np.int32), weights, levels, isa)
 
 
-@pytest.mark.parametrize("isa", supported_isas())
+@pytest.mark.parametrize("isa", encoder_isas())
 @pytest.mark.parametrize("levels", [127, 255])
 def test_rows_are_quantised_to_half_a_step(isa: str, levels: int) -> None:
     rng = np.random.default_rng(levels)
@@ -155,7 +155,7 @@ def test_steps_are_those_of_the_same_arithmetic_in_numpy(
     chunks = it.samples(1.28)
     reference = Reference(it.sizes, it.tensors)
     wanted = np.concatenate([reference.step(chunk) for chunk in chunks])
-    for isa in supported_isas():
+    for isa in encoder_isas():
         assert deviation(wanted, heard(it, EncoderStream(it.weights(), isa=isa), chunks)) < 0.008, isa
 
 

@@ -211,6 +211,12 @@ auto multiply_rows(In<uint8_t> bytes, In<int32_t> zero, Bytes weights, int level
 void define_encoder(nb::module_& m) {
   define_weights(m);
   define_stream(m);
+  m.def("encoder_isas", [] {
+    std::vector<std::string> names;
+    for (const Kernels* kernels : encoder::all_kernels())
+      if (kernels->supported()) names.emplace_back(kernels->name);
+    return names;
+  });
   m.def("encoder_quantise", &quantise_rows, "x"_a, "levels"_a, "isa"_a);
   m.def("encoder_multiply", &multiply_rows, "bytes"_a, "zero"_a, "weights"_a, "levels"_a, "isa"_a);
 }

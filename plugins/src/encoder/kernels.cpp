@@ -2,13 +2,17 @@
 
 namespace emotag::encoder {
 
-const Kernels* find_kernels(const std::string& name) {
-  static const Kernels* const all[] = {
+const std::vector<const Kernels*>& all_kernels() {
+  static const std::vector<const Kernels*> all = {
 #if defined(__x86_64__)
-      &kAvx512Kernels, &kAvx2Kernels,
+      &kVnniKernels, &kAvx512Kernels, &kAvx2Kernels,
 #endif
       &kPlainKernels};
-  for (const Kernels* kernels : all)
+  return all;
+}
+
+const Kernels* find_kernels(const std::string& name) {
+  for (const Kernels* kernels : all_kernels())
     if ((name == "auto" || name == kernels->name) && kernels->supported()) return kernels;
   return nullptr;
 }

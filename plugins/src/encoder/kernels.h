@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "product.h"
 
@@ -42,6 +43,9 @@ struct Kernels {
   void (*attend)(const Head&);
 };
 
+// Best first. Every build has "plain".
+const std::vector<const Kernels*>& all_kernels();
+
 // The kernels of that name, or the best supported ones for "auto"; null if there are none.
 const Kernels* find_kernels(const std::string& name);
 
@@ -49,6 +53,7 @@ extern const Kernels kPlainKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+extern const Kernels kVnniKernels;
 #endif
 
 }  // namespace emotag::encoder

@@ -36,6 +36,12 @@ struct Avx512Lanes {
         total[r] = _mm512_add_epi32(total[r], _mm512_madd_epi16(sum, ones));
       }
     }
+    store_sums<R>(p, panel, total, zero, out);
+  }
+
+  // Σ q · weight less zero · Σ weight.
+  template <int R>
+  EMOTAG_HD void store_sums(const Product& p, int panel, const __m512i* total, const int32_t* zero, int32_t* out) {
     const __m512i sums = _mm512_load_si512(p.sums + kLanes * panel);
     for (int r = 0; r < R; ++r)
       _mm512_store_si512(out + kLanes * r,

@@ -26,6 +26,7 @@ struct Avx2 {
   EMOTAG_HD Avx2 load(const float* p) { return _mm256_load_ps(p); }
   EMOTAG_HD Avx2 loadu(const float* p) { return _mm256_loadu_ps(p); }
   EMOTAG_HD void store(float* p, Avx2 a) { _mm256_store_ps(p, a.v); }
+  EMOTAG_HD void storeu(float* p, Avx2 a) { _mm256_storeu_ps(p, a.v); }
   EMOTAG_HD Avx2 load_half(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
   }
@@ -52,6 +53,10 @@ struct Avx2 {
     _mm_store_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(ordered));
     _mm_store_si128(reinterpret_cast<__m128i*>(q), _mm256_extracti128_si256(ordered, 1));
   }
+  EMOTAG_HD void store_halves(uint32_t* p, Avx2 low, Avx2 high) {
+    const __m256i upper = _mm256_slli_epi32(_mm256_cvttps_epi32(high.v), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_or_si256(_mm256_cvttps_epi32(low.v), upper));
+  }
   EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) { gather_bits_avx2(words, count, bits); }
   EMOTAG_HD Avx2 block_x() { return _mm256_setr_ps(0, 1, 2, 3, 0, 1, 2, 3); }
   EMOTAG_HD Avx2 block_y() { return _mm256_setr_ps(0, 0, 0, 0, 1, 1, 1, 1); }
@@ -75,25 +80,31 @@ struct Avx2 {
                     _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1)));
   }
 
-  EMOTAG_HD void transpose(Avx2* r) {
-    __m256 a[8], b[8];
+  // Halves of two rows share a register from the start, so that nothing has to cross its middle later.
+  template <int Stride>
+  EMOTAG_HD void load_fours(const float* base, const int32_t* index, Avx2* f) {
+    const auto row = [&](int i) { return _mm_load_ps(base + static_cast<int64_t>(index[i]) * Stride); };
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      a[2 * i] = _mm256_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
-      a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-      b[4 * i] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
-      b[4 * i + 1] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0xee);
-      b[4 * i + 2] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
-      b[4 * i + 3] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
-    }
+    for (int i = 0; i < 4; ++i) f[i].v = _mm256_insertf128_ps(_mm256_castps128_ps256(row(i)), row(4 + i), 1);
+    transpose_fours(f);
+  }
+  template <class Row>
+  EMOTAG_HD void store_fours(const Avx2* f, const Row& row) {
+    Avx2 rows[4] = {f[0], f[1], f[2], f[3]};
+    transpose_fours(rows);
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      r[i].v = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
-      r[i + 4].v = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
-    }
+    for (int i = 0; i < 4; ++i) _mm_store_ps(row(i), _mm256_castps256_ps128(rows[i].v));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) _mm_store_ps(row(4 + i), _mm256_extractf128_ps(rows[i].v, 1));
+  }
+  // Each half by itself.
+  EMOTAG_HD void transpose_fours(Avx2* r) {
+    const __m256 a = _mm256_unpacklo_ps(r[0].v, r[1].v), b = _mm256_unpackhi_ps(r[0].v, r[1].v);
+    const __m256 c = _mm256_unpacklo_ps(r[2].v, r[3].v), d = _mm256_unpackhi_ps(r[2].v, r[3].v);
+    r[0].v = _mm256_shuffle_ps(a, c, 0x44);
+    r[1].v = _mm256_shuffle_ps(a, c, 0xee);
+    r[2].v = _mm256_shuffle_ps(b, d, 0x44);
+    r[3].v = _mm256_shuffle_ps(b, d, 0xee);
   }
 
   EMOTAG_HD Avx2 lane_sums(const Avx2* r) {

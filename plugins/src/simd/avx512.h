@@ -26,6 +26,7 @@ struct Avx512 {
   EMOTAG_HD Avx512 load(const float* p) { return _mm512_load_ps(p); }
   EMOTAG_HD Avx512 loadu(const float* p) { return _mm512_loadu_ps(p); }
   EMOTAG_HD void store(float* p, Avx512 a) { _mm512_store_ps(p, a.v); }
+  EMOTAG_HD void storeu(float* p, Avx512 a) { _mm512_storeu_ps(p, a.v); }
   EMOTAG_HD Avx512 load_half(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -40,6 +41,10 @@ struct Avx512 {
   EMOTAG_HD void store_pair(uint16_t* p, uint16_t* q, Avx512 a, Avx512 b) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(a.v)));
     _mm256_store_si256(reinterpret_cast<__m256i*>(q), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(b.v)));
+  }
+  EMOTAG_HD void store_halves(uint32_t* p, Avx512 low, Avx512 high) {
+    const __m512i upper = _mm512_slli_epi32(_mm512_cvttps_epi32(high.v), 16);
+    _mm512_storeu_si512(p, _mm512_or_si512(_mm512_cvttps_epi32(low.v), upper));
   }
   EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) { gather_bits_avx2(words, count, bits); }
   EMOTAG_HD Avx512 block_x() { return _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3); }
@@ -58,31 +63,39 @@ struct Avx512 {
     _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(a.v)));
   }
 
-  EMOTAG_HD void transpose(Avx512* r) {
-    __m512 a[16], b[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) {
-      a[2 * i] = _mm512_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
-      a[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
-    }
+  // As Avx2's, by quarters of a register.
+  template <int Stride>
+  EMOTAG_HD void load_fours(const float* base, const int32_t* index, Avx512* f) {
+    const auto row = [&](int i) { return _mm_load_ps(base + static_cast<int64_t>(index[i]) * Stride); };
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {  // b[4i+j]: columns j, j+4, j+8, j+12 of rows 4i…4i+3, one in each quarter
-      b[4 * i] = _mm512_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
-      b[4 * i + 1] = _mm512_shuffle_ps(a[4 * i], a[4 * i + 2], 0xee);
-      b[4 * i + 2] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
-      b[4 * i + 3] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
+    for (int i = 0; i < 4; ++i) {
+      __m512 rows = _mm512_castps128_ps512(row(i));
+      rows = _mm512_insertf32x4(rows, row(4 + i), 1);
+      rows = _mm512_insertf32x4(rows, row(8 + i), 2);
+      f[i].v = _mm512_insertf32x4(rows, row(12 + i), 3);
     }
+    transpose_fours(f);
+  }
+  template <class Row>
+  EMOTAG_HD void store_fours(const Avx512* f, const Row& row) {
+    Avx512 rows[4] = {f[0], f[1], f[2], f[3]};
+    transpose_fours(rows);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      const __m512 top_even = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88);
-      const __m512 top_odd = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
-      const __m512 low_even = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
-      const __m512 low_odd = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
-      r[j].v = _mm512_shuffle_f32x4(top_even, low_even, 0x88);
-      r[j + 8].v = _mm512_shuffle_f32x4(top_even, low_even, 0xdd);
-      r[j + 4].v = _mm512_shuffle_f32x4(top_odd, low_odd, 0x88);
-      r[j + 12].v = _mm512_shuffle_f32x4(top_odd, low_odd, 0xdd);
-    }
+    for (int i = 0; i < 4; ++i) _mm_store_ps(row(i), _mm512_castps512_ps128(rows[i].v));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) _mm_store_ps(row(4 + i), _mm512_extractf32x4_ps(rows[i].v, 1));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) _mm_store_ps(row(8 + i), _mm512_extractf32x4_ps(rows[i].v, 2));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) _mm_store_ps(row(12 + i), _mm512_extractf32x4_ps(rows[i].v, 3));
+  }
+  EMOTAG_HD void transpose_fours(Avx512* r) {
+    const __m512 a = _mm512_unpacklo_ps(r[0].v, r[1].v), b = _mm512_unpackhi_ps(r[0].v, r[1].v);
+    const __m512 c = _mm512_unpacklo_ps(r[2].v, r[3].v), d = _mm512_unpackhi_ps(r[2].v, r[3].v);
+    r[0].v = _mm512_shuffle_ps(a, c, 0x44);
+    r[1].v = _mm512_shuffle_ps(a, c, 0xee);
+    r[2].v = _mm512_shuffle_ps(b, d, 0x44);
+    r[3].v = _mm512_shuffle_ps(b, d, 0xee);
   }
 
   EMOTAG_HD Avx512 lane_sums(const Avx512* r) {

@@ -31,6 +31,7 @@ struct Plain {
     return a;
   }
   EMOTAG_HD void store(float* p, Plain a) { memcpy(p, &a.v, sizeof a.v); }
+  EMOTAG_HD void storeu(float* p, Plain a) { store(p, a); }
   // IEEE half to float by moving the bits up and rescaling the exponent; exact for all finite values.
   EMOTAG_HD Plain load_half(const uint16_t* p) {
     const Ints h = {p[0], p[1], p[2], p[3]};
@@ -52,6 +53,10 @@ struct Plain {
   EMOTAG_HD void store_pair(uint16_t* p, uint16_t* q, Plain a, Plain b) {
     for (int i = 0; i < 4; ++i) p[i] = static_cast<uint16_t>(a.v[i]), q[i] = static_cast<uint16_t>(b.v[i]);
   }
+  // Whole numbers below 2¹⁶ as the halves of words of 32 bits; p may be anywhere.
+  EMOTAG_HD void store_halves(uint32_t* p, Plain low, Plain high) {
+    for (int i = 0; i < 4; ++i) p[i] = static_cast<uint32_t>(low.v[i]) | static_cast<uint32_t>(high.v[i]) << 16;
+  }
   // Bit i of bits[k] is bit k of words[i], 16 of up to 64 words.
   EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) {
     for (int k = 0; k < 16; ++k) bits[k] = 0;
@@ -63,6 +68,19 @@ struct Plain {
   EMOTAG_HD Plain block_y() { return Floats{0, 0, 0, 0}; }
 
   static constexpr bool has_words = false;
+
+  // Four numbers of each row: f[k], lane i = base[Stride · index[i] + k]; and back to row(i)[k], in the order of i.
+  template <int Stride>
+  EMOTAG_HD void load_fours(const float* base, const int32_t* index, Plain* f) {
+    for (int i = 0; i < 4; ++i) f[i] = loadu(base + static_cast<int64_t>(index[i]) * Stride);
+    transpose(f);
+  }
+  template <class Row>
+  EMOTAG_HD void store_fours(const Plain* f, const Row& row) {
+    Plain rows[4] = {f[0], f[1], f[2], f[3]};
+    transpose(rows);
+    for (int i = 0; i < 4; ++i) store(row(i), rows[i]);
+  }
 
   EMOTAG_HD void transpose(Plain* r) {
     const Floats a = r[0].v, b = r[1].v, c = r[2].v, d = r[3].v;

@@ -6,28 +6,20 @@
 namespace emotag::simd {
 
 constexpr int kRecord = 16;
+constexpr int kFour = 4;  // fields that change places with as many records at a time
 
-// fields[k], lane i = field k of record index[i]; count ≤ 16 fields are wanted (rounded up to whole transposes).
+// fields[k], lane i = field k of record index[i], for the first `Count` fields.
 template <class F, int Count = kRecord>
 static inline __attribute__((always_inline)) void load_records(const float* base, const int32_t* index, F* fields) {
-  for (int part = 0; part < Count; part += F::width) {
-#pragma GCC unroll 16
-    for (int i = 0; i < F::width; ++i)
-      fields[part + i] = F::load(base + static_cast<int64_t>(index[i]) * kRecord + part);
-    F::transpose(fields + part);
-  }
+#pragma GCC unroll 4
+  for (int k = 0; k < Count; k += kFour) F::template load_fours<kRecord>(base + k, index, fields + k);
 }
 
-// rows[part · width + i] = sixteen-float record i, as kRecord / width vectors: see store_record.
-template <class F>
-static inline __attribute__((always_inline)) void to_records(F* fields) {
-  for (int part = 0; part < kRecord; part += F::width) F::transpose(fields + part);
-}
-
-// Writes record `lane` of what to_records made.
-template <class F>
-static inline __attribute__((always_inline)) void store_record(float* to, const F* rows, int lane) {
-  for (int part = 0; part < kRecord; part += F::width) F::store(to + part, rows[part + lane]);
+// Lane i of fields[k] to field k of the record at row(i), in the order of i, for the first `Count` fields.
+template <class F, int Count = kRecord, class Row>
+static inline __attribute__((always_inline)) void store_records(const F* fields, const Row& row) {
+#pragma GCC unroll 4
+  for (int k = 0; k < Count; k += kFour) F::store_fours(fields + k, [&](int i) { return row(i) + k; });
 }
 
 }  // namespace emotag::simd

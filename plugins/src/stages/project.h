@@ -18,7 +18,7 @@ struct Bound {
 
 template <class F>
 static EMOTAG_INLINE Bound<F> bind_to_frames(const Frame& frame, const float* geometry, const int32_t* index) {
-  F f[simd::kRecord];
+  F f[12];
   simd::load_records<F, 12>(frame.triangles.data(), index, f);
   const Vec3<F> local = {F::load(geometry), F::load(geometry + kLanes), F::load(geometry + 2 * kLanes)};
   Bound<F> bound;
@@ -53,36 +53,43 @@ struct Packer {
   EMOTAG_INLINE Packer(Raster& to, int number)
       : raster(to), chunk(number), place(number * kProjectChunk), near(3e38f), far(0.0f), pairs(0.0f), brightest(0.0f) {}
 
-  // Appends the `visible` ones of a vector: records, spans and depths. fields: as RecordField, but for kTiles.
-  template <class Mask, class After>
+  // Appends the `visible` ones of a vector: records of `Fields` fields, spans and depths. fields: as RecordField, but for
+  // kTiles. after: called for each of them with its record.
+  template <int Fields, class Mask, class After>
   EMOTAG_INLINE void append(Mask visible, const Splat<F>& s, const F& depth, F* fields, const After& after) {
     near = min(near, select(visible, depth, near));
     far = max(far, select(visible, depth, far));
     brightest = max(brightest, keep(visible, max(max(fields[kRed], fields[kGreen]), fields[kBlue])));
     fields[kTiles] = fma(s.tile_x0, F(256.0f), s.tile_x1);
-    simd::to_records(fields);
-    alignas(64) int32_t first[F::width], last[F::width];  // two bytes each of a TileRect
-    alignas(64) float depths[F::width];
     const F half(static_cast<float>(constants::kTile) / constants::kSpan), byte(256.0f), one(1.0f);
     const F x0 = truncate(s.tile_x0 * half), x1 = truncate(s.tile_x1 * half);
-    F::store_int(first, fma(s.tile_y0, byte, x0));
-    F::store_int(last, fma(s.tile_y1, byte, x1));
+    const F first = fma(s.tile_y0, byte, x0), last = fma(s.tile_y1, byte, x1);  // two bytes each of a TileRect
     pairs = pairs + keep(visible, (x1 - x0 + one) * (s.tile_y1 - s.tile_y0 + one));
-    F::store(depths, depth);
-    const auto put = [&](int i, int to) {
-      float* record = raster.records.data() + static_cast<size_t>(to) * simd::kRecord;
-      simd::store_record(record, fields, i);
-      after(record, i);
-      raster.rects[to] = static_cast<uint32_t>(first[i] | last[i] << 16);
-      memcpy(raster.depths.data() + to, depths + i, sizeof depths[i]);
-    };
+    float* const record = raster.records.data() + static_cast<size_t>(place) * simd::kRecord;
     if (bits(visible) == (1u << F::width) - 1) {  // as nearly always
-#pragma GCC unroll 16
-      for (int i = 0; i < F::width; ++i) put(i, place + i);
+      simd::store_records<F, Fields>(fields, [&](int i) { return record + i * simd::kRecord; });
+      F::store_halves(raster.rects.data() + place, first, last);
+      F::storeu(reinterpret_cast<float*>(raster.depths.data() + place), depth);
+      for (int i = 0; i < F::width; ++i) after(record + i * simd::kRecord, i);
       place += F::width;
       return;
     }
-    for (unsigned left = bits(visible); left != 0; left &= left - 1) put(__builtin_ctz(left), place++);
+    alignas(64) float depths[F::width];
+    alignas(64) uint32_t rects[F::width];
+    F::store_halves(rects, first, last);
+    F::store(depths, depth);
+    int before[F::width], count = 0;  // visible ones before each; what is not visible is overwritten by the next
+    for (int i = 0; i < F::width; ++i) {
+      before[i] = count;
+      count += bits(visible) >> i & 1;
+    }
+    simd::store_records<F, Fields>(fields, [&](int i) { return record + before[i] * simd::kRecord; });
+    for (int i = 0; i < F::width; ++i) {
+      after(record + before[i] * simd::kRecord, i);
+      raster.rects[place + before[i]] = rects[i];
+      memcpy(raster.depths.data() + place + before[i], depths + i, sizeof depths[i]);
+    }
+    place += count;
   }
 
   // The depths of visible Gaussians are positive: their bits sort as they do.
@@ -128,9 +135,9 @@ static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Pack
   constexpr int kRest = (sh_coefficients(Degree) - 1) * 3 * kLanes;
   F colour[3];
   colour_of<F, Degree>(frame, bound.mean, geometry, g.sh.data() + static_cast<size_t>(block) * kRest + lane, colour);
-  F fields[simd::kRecord] = {s.u, s.v, s.qa, s.qb, s.qc, level, s.half_x, F(0.0f), colour[0], colour[1], colour[2],
-                             F(0.0f), F(0.0f), F(0.0f), F(0.0f), F(0.0f)};
-  packer->append(visible, s, bound.mean.z, fields, [](float*, int) {});
+  F fields[kDrawnFields] = {s.u,     s.v,     s.qa,      s.qb,      s.qc,      level,
+                            s.half_x, F(0.0f), colour[0], colour[1], colour[2], F(0.0f)};
+  packer->template append<kDrawnFields>(visible, s, bound.mean.z, fields, [](float*, int) {});
 }
 
 template <class F, int Degree>

@@ -77,8 +77,8 @@ static EMOTAG_INLINE void trace_vector(const WorldGaussians& g, Trace& trace, in
     const Columns<F> features(g.features, index, kMaxFeatures);
     for (int f = 0; f < kMaxFeatures; ++f) fields[kFeature + f] = features[f];
   }
-  packer->append(visible, s, at.mean.z, fields,
-                 [&](float* record, int i) { memcpy(record + kSource, index + i, sizeof index[i]); });
+  packer->template append<simd::kRecord>(
+      visible, s, at.mean.z, fields, [&](float* record, int i) { memcpy(record + kSource, index + i, sizeof index[i]); });
 }
 
 template <class F, int Degree>

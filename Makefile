@@ -19,7 +19,7 @@ native := CMakeLists.txt $(shell find plugins -name '*.cpp' -o -name '*.h' -o -n
 exporter := $(wildcard export/*.py training/*.py runtime/bundle*.py runtime/manifest.py)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench lint types format wheel media sample clean
+.PHONY: demo test test-avx512 bench lint types format wheel media sample clean
 
 demo: $(bundle)
 	$(BIN)/emotag-render demo.emotag "$(WAV)" -o demo.mp4
@@ -30,6 +30,10 @@ $(bundle): training/assets/demo.pt $(exporter) | $(installed)
 
 test: $(installed)
 	$(BIN)/python -m pytest
+
+# The tests of the kernels on a processor with AVX-512, which an emulator stands in for; it names the packages it needs.
+test-avx512: $(installed)
+	$(BIN)/python -m tests.emulated.run
 
 # Every benchmark, on the demo and on the base size with random weights, which the first run writes below build/bench.
 bench: $(bundle)

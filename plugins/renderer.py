@@ -167,6 +167,10 @@ class Renderer:
         """
         return self._kernel.laps()
 
+    def draw_alone(self, alone: bool) -> None:
+        """Whether frames from now on are drawn by the calling thread alone, because the other cores have other work."""
+        self._kernel.set_alone(alone)
+
     def wear(self, appearance: Appearance | None, coefficients: npt.ArrayLike | None = None) -> None:
         """Pictures from now on show the Gaussians with an appearance's offsets; the GIL is released meanwhile.
 

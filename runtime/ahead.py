@@ -17,7 +17,7 @@ from .graphs import Float
 
 _Item = TypeVar("_Item")
 _THREAD = "emotag-audio"
-_DEPTH = 2  # items that wait: one to take, one against jitter; each is a frame's samples and tokens
+_DEPTH = 4  # items that wait: one to take, the others against jitter; each is a frame's samples and tokens
 
 
 def overlaps() -> bool:
@@ -34,6 +34,8 @@ class Ahead(Generic[_Item]):
 
     def __init__(self, items: Generator[_Item, None, None], depth: int = _DEPTH, threaded: bool | None = None) -> None:
         self._items = items
+        self.behind = False
+        """Whether the thread has nothing more ready than what was asked for last: it is the slower one."""
         self._made: SimpleQueue[tuple[_Item] | BaseException] = SimpleQueue()
         self._room = Semaphore(depth)
         self._closed = False
@@ -55,6 +57,7 @@ class Ahead(Generic[_Item]):
             self.close()
             raise made
         self._room.release()
+        self.behind = self._made.empty()
         return made[0]
 
     def close(self) -> None:
@@ -90,11 +93,16 @@ class OneAhead(Generic[_Item]):
         if overlaps() if threaded is None else threaded:
             self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=_THREAD)
         self._pending: Future[_Item] | None = None
+        self.behind = False
+        """Whether the last item was still being made when it was asked for: the thread is the slower one."""
 
     def exchange(self, samples: Float) -> _Item | None:
         """Begins on a copy of `samples`; returns what the samples before them became, None the first time."""
         before, self._pending = self._pending, self._begin(samples.copy())
-        return None if before is None else before.result()
+        if before is None:
+            return None
+        self.behind = not before.done()
+        return before.result()
 
     @property
     def busy(self) -> bool:

@@ -196,7 +196,7 @@ class Avatar(Controls):
     ) -> Iterator[Frame]:
         """Yields the frames of a whole sound file or array, from index 0 to the last; each is ready when asked for.
 
-        A file is read as it is needed, so it may be hours long. Audio is encoded on a thread of its own, two or three
+        A file is read as it is needed, so it may be hours long. Audio is encoded on a thread of its own, up to five
         frames ahead; the frames are those of `push`. The avatar is reset before and after. sample_rate is that of an
         array. downmix: average the channels of a file instead of refusing it. progress: a bar on
         stderr, if that is a terminal. start: index of the first frame to yield; those before are spoken but not drawn.
@@ -246,6 +246,7 @@ class Avatar(Controls):
                     if self._rendering is not heard:
                         return  # interrupted, reset, or another render began
                     self._speech.take(item)
+                    self._painter.draw_alone(heard.behind)
                     if self._index < first:
                         self._move(self._scene())
                         self._index += 1
@@ -259,6 +260,7 @@ class Avatar(Controls):
             with self._lock:
                 if self._rendering is heard:
                     self.reset()
+                self._painter.draw_alone(False)
 
     def _cued(self, windows: Iterator[Float]) -> Iterator[Frame]:
         count, newest = len(self._model.cues.cues), self._model.manifest.motion.smooth_future
@@ -289,6 +291,7 @@ class Avatar(Controls):
             self._speech.hear(self._samples)
             return self._due(start, perf_counter() - start, out, scene)
         heard = self._pipeline.exchange(self._samples)
+        self._painter.draw_alone(self._pipeline.behind)
         if heard is not None:
             self._speech.take(heard)
         return self._due(start, 0.0 if heard is None else heard.seconds, out)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plugins import Camera, Gaussians, Head, Mouth, Scene
+from ..plugins import Camera, Gaussians, Head, Mouth, Renderer, Scene
 from ..plugins.constants import MAX_SIDE
 from .appearance import Wearer
 from .backends import DeviceArray, DeviceRenderer, Drawing, WholeFrame
@@ -119,6 +119,7 @@ class Painter:
         self.width, self.height = size
         self._wearer = wearer
         self._renderer = renderer
+        self._processor = renderer if isinstance(renderer, Renderer) else None
         self._canvas = renderer.canvas if isinstance(renderer, DeviceRenderer) else None
         self._cues = cues
         self._scale = min(self.width / manifest.width, self.height / manifest.height)
@@ -174,6 +175,11 @@ class Painter:
         """The recorded camera of a stance: its cue's, or one between two cues."""
         camera = self.cue_camera(row)
         return camera if stance.view is None else camera.moved(stance.view)
+
+    def draw_alone(self, alone: bool) -> None:
+        """Whether the processor draws from now on on one thread, because the other cores have other work."""
+        if self._processor is not None:
+            self._processor.draw_alone(alone)
 
     @property
     def wears(self) -> bool:

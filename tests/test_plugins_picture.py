@@ -104,6 +104,15 @@ def test_thread_count_changes_nothing(scene: plugins.Scene, audio: np.ndarray, i
             assert (other == first).all()
 
 
+def test_drawing_alone_changes_nothing(scene: plugins.Scene, audio: np.ndarray) -> None:
+    shared, camera = plugins.Renderer(scene, 2), egg.camera(200, 120)
+    for frame, alone in enumerate((False, True, True, False)):
+        controls = egg.controls(scene.head, frame)
+        shared.draw_alone(alone)
+        wanted = plugins.Renderer(scene, 1).draw(*controls, camera, audio)
+        assert (shared.draw(*controls, camera, audio) == wanted).all()
+
+
 def test_renderers_in_several_threads(scene: plugins.Scene, audio: np.ndarray) -> None:
     """Two renderers, and one renderer shared by two threads, draw what one alone draws."""
     camera = egg.camera(128, 128)

@@ -19,6 +19,7 @@ from test_runtime_stream import noise, same, stepped
 from emotag.runtime import AudioError, Avatar, ControlError, Model
 from emotag.runtime import ahead as ahead_module
 from emotag.runtime.ahead import Ahead, OneAhead
+from emotag.runtime.speech import Heard
 
 DELAY = Shape().lookahead_frames
 THREADED = pytest.mark.parametrize("threaded", [True, False], ids=["thread", "one core"])
@@ -99,6 +100,49 @@ def test_closing_early_closes_the_generator_and_ends_the_thread(threaded: bool) 
     assert len(closed) == 1 and not audio_threads()
     with pytest.raises(StopIteration):
         next(items)
+
+
+def test_who_is_slower_is_known() -> None:
+    asked = threading.Event()
+
+    def late() -> Generator[int, None, None]:
+        for number in range(4):
+            assert asked.wait(10)
+            asked.clear()
+            yield number
+
+    items = Ahead(late(), threaded=True)
+    for _ in range(3):
+        asked.set()
+        next(items)
+        assert items.behind  # nothing more is made before it is asked for
+    asked.set()
+    items.close()
+    items = Ahead((number for number in range(3)), threaded=True)
+    for _ in range(1000):
+        if items._made.qsize() == 4:  # all three, and the end
+            break
+        time.sleep(0.01)
+    next(items)
+    assert not items.behind
+    items.close()
+    wait_for_threads_to_end()
+
+
+def test_one_thread_draws_while_the_encoder_is_slower(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead_module, "overlaps", lambda: True)
+    avatar, said = Avatar(model), []
+    monkeypatch.setattr(avatar._painter, "draw_alone", said.append)
+    encode = avatar._speech.encode
+
+    def slowly(samples: Array) -> Heard:
+        time.sleep(0.05)
+        return encode(samples)
+
+    monkeypatch.setattr(avatar._speech, "encode", slowly)
+    frames = list(avatar.render(noise(16000), progress=False))
+    assert len(said) == len(frames) + DELAY + 1
+    assert sum(said) > len(frames) / 2 and said[-1] is False
 
 
 @THREADED

@@ -242,6 +242,7 @@ void define_renderer(nb::module_& m) {
              self.wear(appearance, coefficients ? coefficients->data() : nullptr);
            },
            "appearance"_a.none(), "coefficients"_a.none())
+      .def("set_alone", &Renderer::set_alone, "alone"_a, nb::call_guard<nb::gil_scoped_release>())
       .def("milliseconds", [](const Renderer& self) { return stage_times(self.milliseconds()); })
       .def("cpu_milliseconds", [](const Renderer& self) { return stage_times(self.cpu_milliseconds()); })
       .def("record_laps", &Renderer::record_laps)

@@ -29,7 +29,7 @@ class Pool {
   // time. work must not throw.
   template <class Work>
   void run(int chunks, const Work& work) {
-    if (helpers_.empty() || chunks <= 1) {
+    if (helpers_.empty() || alone_ || chunks <= 1) {
       for (int i = 0; i < chunks; ++i) {
         work(i);
         if (laps_ != nullptr) laps_->push_back(clock_.lap());
@@ -38,6 +38,9 @@ class Pool {
     }
     run_shared(chunks, [](const void* w, int chunk) { (*static_cast<const Work*>(w))(chunk); }, &work);
   }
+
+  // Whether the caller does all chunks of the next phases itself. To be set between phases.
+  void set_alone(bool alone) { alone_ = alone; }
 
   // Appends to `laps` the processor time, in milliseconds, since the lap before, at the end of every chunk from now on;
   // null: no more. Only a pool of one thread does.
@@ -65,6 +68,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, finished_;
   std::vector<std::thread> helpers_;
+  bool alone_ = false;
   std::vector<double>* laps_ = nullptr;
   CpuClock clock_;
 };

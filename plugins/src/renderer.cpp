@@ -61,6 +61,11 @@ void Renderer::wear(const Appearance* appearance, const float* coefficients) {
   frame_.geometry = frame_.worn.data();
 }
 
+void Renderer::set_alone(bool alone) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  pool_.set_alone(alone);
+}
+
 void Renderer::move_mouth(const float* encoded_audio) {
   const Mouth& mouth = *frame_.scene.mouth;
   for (int o = 0; o < constants::kMouthHidden; ++o) {

@@ -27,6 +27,8 @@ class Renderer {
 
   // Frames from now on wear `appearance`, of the same scene, by its (R,) coefficients; null undresses.
   void wear(const Appearance* appearance, const float* coefficients);
+  // Whether the caller of `wear` and `draw` does their work alone from now on.
+  void set_alone(bool alone);
   // Draws one frame of the scene's head. Thread-safe: concurrent calls take turns.
   void draw(const Controls& controls, const View& view, const Output& output);
   // Draws Gaussians that are bound to the world: the scene has no head, and one frame, the view.

@@ -1,8 +1,7 @@
 #include "lanes_avx512.h"
 #include "loops.h"
 
-// Compiled everywhere, chosen at run time. Like variant_avx512.cpp it has been compiled, never run; the tests run it
-// wherever it is supported.
+// Compiled everywhere, chosen at run time. Like variant_avx512.cpp it has run in an emulator alone.
 namespace emotag::encoder {
 
 const Kernels kAvx512Kernels = make_kernels<Avx512Lanes>("avx512", [] {

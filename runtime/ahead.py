@@ -114,6 +114,7 @@ class OneAhead(Generic[_Item]):
         if self._pending is not None:
             self._pending.exception()
             self._pending = None
+        self.behind = False
 
     def _begin(self, samples: Float) -> Future[_Item]:
         if self._pool is not None:

@@ -260,7 +260,6 @@ class Avatar(Controls):
             with self._lock:
                 if self._rendering is heard:
                     self.reset()
-                self._painter.draw_alone(False)
 
     def _cued(self, windows: Iterator[Float]) -> Iterator[Frame]:
         count, newest = len(self._model.cues.cues), self._model.manifest.motion.smooth_future
@@ -428,6 +427,7 @@ class Avatar(Controls):
             self._rendering = None
         if self._pipeline is not None:
             self._pipeline.clear()
+        self._painter.draw_alone(False)
         self._queue.clear()
         self._speech.reset()
         self._turn = Turn()

@@ -31,6 +31,7 @@ struct View {
 // A Gaussian on the picture. One cache line, read as sixteen floats. The first eight say where it is, the others how it
 // looks. kTiles: 256·x0 + x1, its first and last tile.
 enum RecordField { kU, kV, kQa, kQb, kQc, kRecordLevel, kHalfX, kTiles, kRed, kGreen, kBlue, kRecordFields };
+constexpr int kTriangleFields = 12;  // of a triangle's frame: see Frame::triangles
 constexpr int kDrawnFields = 12;  // of a record that drawing reads and writes: by fours
 
 // Spans of a Gaussian, inclusive.

@@ -5,7 +5,8 @@ namespace emotag {
 
 Raster::Raster(int count)
     : places(count), records(static_cast<size_t>(count) * simd::kRecord), rects(count), depths(count),
-      visible(chunks()), near(chunks()), far(chunks()), pair_count(chunks()), brightest(chunks()), items(count), spare(count), sorted_count(0) {}
+      visible(chunks()), near(chunks()), far(chunks()), pair_count(chunks()), brightest(chunks()), items(count), spare(count),
+      sorted_count(0) {}
 
 void Raster::prepare_tiles(int parts) {
   const size_t cells = tiles() > kDepthBuckets ? tiles() : kDepthBuckets;

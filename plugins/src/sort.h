@@ -6,7 +6,7 @@
 
 namespace emotag {
 
-// Radix sort of the projected records by depth; exact, and stable in the order of the scene's places.
+// Radix sort of the projected records by depth, to twenty bits of the picture's range; stable in the order of the scene's places.
 void sort_by_depth(Raster& frame, Pool& pool);
 
 // Fills frame.tile_begin and frame.list; the list grows where a frame has more pairs than any before it. Throws

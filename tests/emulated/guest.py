@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from emotag import plugins
+from emotag.plugins.encoder import encoder_isas
 from tests import egg
 
 
@@ -17,9 +18,11 @@ def main() -> int:
     print("cpu:", *(flag for flag in flags if flag.startswith(("sse4", "avx", "fma", "f16c"))), flush=True)
     head = egg.head()
     chosen = plugins.Renderer(plugins.Scene(head, egg.gaussians(head, 10)), threads=1).isa
-    print(f"variants: {' '.join(plugins.supported_isas())}; auto: {chosen}", flush=True)
-    if chosen != wanted:
-        print(f'"auto" should have been {wanted}')
+    print(f"drawing: {' '.join(plugins.supported_isas())}; auto: {chosen}", flush=True)
+    print(f"encoder: {' '.join(encoder_isas())}", flush=True)
+    encoding = "avx512vnni" if wanted == "avx512" and "avx512_vnni" in flags else wanted
+    if (chosen, encoder_isas()[0]) != (wanted, encoding):
+        print(f'"auto" should have been {wanted}, and {encoding} for the encoder')
         return 1
     return pytest.main(["-vv", "--color=no", "-p", "no:cacheprovider", "--durations=10", *arguments])
 

@@ -1,7 +1,7 @@
 // Products of a few rows with a matrix of constants, in 8 bits or as floats.
 //
 // In 8 bits a row is quantised when it is needed: x ≈ (q - zero) · scale with 0 ≤ q ≤ levels. Weights are signed bytes with one
-// scale a column. Sixteen products of a column are added up in two sums of 16 bits, eight each, before they are
+// scale a column. But for VNNI, sixteen products of a column are added up in two sums of 16 bits, eight each, before they are
 // widened, so the weights must be such that no row can make such a sum overflow; `pack` refuses others.
 #pragma once
 

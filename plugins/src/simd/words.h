@@ -35,9 +35,9 @@ struct Words {
   EMOTAG_INLINE Words shifted_left() const { return _mm256_slli_epi16(v, Bits); }
   template <int Bits>
   EMOTAG_INLINE Words shifted_right() const { return _mm256_srli_epi16(v, Bits); }
-  // The upper byte i as 2^(i - 1), which is nothing for 0, and at most 2⁷; the lower bytes must be 0.
+  // The upper byte i, 0…15, as 2^(i - 8), which is nothing below 8; the lower bytes must be 0.
   friend EMOTAG_INLINE Words power_of_two(Words i) {
-    const __m128i powers = _mm_setr_epi8(0, 1, 2, 4, 8, 16, 32, 64, -128, -128, -128, -128, -128, -128, -128, -128);
+    const __m128i powers = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, -128);
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(powers), i.v);
   }
   friend EMOTAG_INLINE Words operator&(Words a, Words b) { return _mm256_and_si256(a.v, b.v); }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "../frame.h"
-#include "float_pixels.h"
 #include "hits.h"
 
 namespace emotag {
@@ -17,7 +16,7 @@ constexpr int kBatch64 = 2;                // groups of 64 that are loaded toget
 constexpr int kLoaded = kBatch64 * kGroup;
 
 // Level of a Gaussian: a + b·x + c·y + qa·x² + qb·x·y + qc·y², from the middle of the span, where the terms are small
-// enough for floats. Six vectors that are read one element at a time, and colours that stay as they came.
+// enough for floats. Six vectors that are read one element at a time, and colours as they are blended.
 template <class P>
 struct alignas(64) Group {
   float a[kLoaded], b[kLoaded], c[kLoaded], qa[kLoaded], qb[kLoaded], qc[kLoaded];
@@ -45,6 +44,7 @@ struct Hits {
 constexpr float kMiddleX = constants::kSpan / 2.0f, kMiddleY = constants::kTile / 2.0f;
 
 constexpr int kAhead = 3;  // vectors whose records are on their way while one is loaded: the third cache is that far
+static_assert((kAhead + 1) * kLanes <= kListMargin);
 
 // Loads members [first, last), at most 64, of a group and finds their blocks; (x, y) is the span's corner.
 template <class F, class P>

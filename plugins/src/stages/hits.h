@@ -87,7 +87,7 @@ static EMOTAG_INLINE void find_touched(const Ellipses& ellipses, int at, unsigne
   }
 }
 
-// Asks for the records of the next vector of a list; it has room behind its end, filled with records that exist.
+// Asks for the records of a later vector of a list; the list has room behind its end, filled with records that exist.
 static EMOTAG_INLINE void prefetch_records(const Raster& frame, const int32_t* list, int count) {
   for (int i = 0; i < count; ++i)
     __builtin_prefetch(frame.records.data() + static_cast<int64_t>(list[i]) * simd::kRecord);

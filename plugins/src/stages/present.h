@@ -2,6 +2,7 @@
 #pragma once
 
 #include "blend.h"
+#include "float_pixels.h"
 #include "word_pixels.h"
 
 namespace emotag {

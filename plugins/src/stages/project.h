@@ -1,8 +1,6 @@
 // Stage 3: every Gaussian to an ellipse with a colour, the visible ones packed densely.
 #pragma once
 
-#include <algorithm>
-
 #include "../frame.h"
 #include "../math/sh.h"
 #include "../simd/records.h"
@@ -18,8 +16,8 @@ struct Bound {
 
 template <class F>
 static EMOTAG_INLINE Bound<F> bind_to_frames(const Frame& frame, const float* geometry, const int32_t* index) {
-  F f[12];
-  simd::load_records<F, 12>(frame.triangles.data(), index, f);
+  F f[kTriangleFields];
+  simd::load_records<F, kTriangleFields>(frame.triangles.data(), index, f);
   const Vec3<F> local = {F::load(geometry), F::load(geometry + kLanes), F::load(geometry + 2 * kLanes)};
   Bound<F> bound;
   for (int k = 0; k < 9; ++k) bound.axes[k] = f[k];
@@ -99,13 +97,14 @@ struct Packer {
     F::store(most, far);
     F::store(counts, pairs);  // whole numbers below 2²⁴
     F::store(colours, brightest);
-    raster.brightest[chunk] = *std::max_element(colours, colours + F::width);
     raster.pair_count[chunk] = 0;
     for (float count : counts) raster.pair_count[chunk] += static_cast<int64_t>(count);
     for (int i = 1; i < F::width; ++i) {
       least[0] = min(least[0], least[i]);
       most[0] = max(most[0], most[i]);
+      colours[0] = max(colours[0], colours[i]);
     }
+    raster.brightest[chunk] = colours[0];
     raster.visible[chunk] = place - chunk * kProjectChunk;
     memcpy(raster.near.data() + chunk, least, sizeof least[0]);
     memcpy(raster.far.data() + chunk, most, sizeof most[0]);
@@ -135,8 +134,9 @@ static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Pack
   constexpr int kRest = (sh_coefficients(Degree) - 1) * 3 * kLanes;
   F colour[3];
   colour_of<F, Degree>(frame, bound.mean, geometry, g.sh.data() + static_cast<size_t>(block) * kRest + lane, colour);
-  F fields[kDrawnFields] = {s.u,     s.v,     s.qa,      s.qb,      s.qc,      level,
-                            s.half_x, F(0.0f), colour[0], colour[1], colour[2], F(0.0f)};
+  F fields[kDrawnFields] = {s.u, s.v, s.qa, s.qb, s.qc, level, s.half_x};
+  for (int c = 0; c < 3; ++c) fields[kRed + c] = colour[c];
+  fields[kDrawnFields - 1] = F(0.0f);
   packer->template append<kDrawnFields>(visible, s, bound.mean.z, fields, [](float*, int) {});
 }
 

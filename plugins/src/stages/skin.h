@@ -53,9 +53,9 @@ void frame_blocks(Frame& frame, int first, int last) {
     const TriangleFrame<F> f = triangle_frame(v[0], v[1], v[2]);
     const Vec3<F> a0 = rotate(view, f.a0 * f.k), a1 = rotate(view, f.a1 * f.k), a2 = rotate(view, f.a2 * f.k);
     const Vec3<F> centre = rotate(view, f.centre) + translation;
-    const F fields[12] = {a0.x, a1.x, a2.x, a0.y, a1.y, a2.y, a0.z, a1.z, a2.z, centre.x, centre.y, centre.z};
+    const F fields[kTriangleFields] = {a0.x, a1.x, a2.x, a0.y, a1.y, a2.y, a0.z, a1.z, a2.z, centre.x, centre.y, centre.z};
     float* const to = frame.triangles.data() + static_cast<size_t>(i) * simd::kRecord;
-    simd::store_records<F, 12>(fields, [&](int lane) { return to + lane * simd::kRecord; });
+    simd::store_records<F, kTriangleFields>(fields, [&](int lane) { return to + lane * simd::kRecord; });
   }
 }
 

@@ -2,7 +2,7 @@
 #include "variant_table.h"
 
 // Compiled everywhere, chosen at run time. The machine it was written on has no AVX-512: it has run in an emulator alone
-// (`make test-avx512`), so its results are tested and its speed is not; the tests run it wherever it is supported.
+// (`make test-avx512`; docs/performance.md says what); the tests run it wherever it is supported.
 namespace emotag {
 
 const Variant kAvx512Variant = make_variant<simd::Avx512>("avx512", [] {

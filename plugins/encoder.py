@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import _kernels
 from ._checks import Floats
 from .errors import BackendError, BundleError
-from .renderer import checked_isa, checked_threads
+from .renderer import checked_threads, one_of_isas
 
 LANES = 16
 """Inputs that are quantised, and outputs that are computed, side by side."""
@@ -221,8 +221,8 @@ class EncoderStream:
         """
         self.weights = weights
         try:
-            isa, threads = checked_isa(isa, encoder_isas()), checked_threads(threads)
-            self._kernel = _kernels.EncoderStream(weights.kernel, isa, threads)
+            isa = one_of_isas(isa, encoder_isas(), _kernels.known_encoder_isas())
+            self._kernel = _kernels.EncoderStream(weights.kernel, isa, checked_threads(threads))
         except MemoryError as cause:
             raise BackendError("not enough memory for another audio encoder") from cause
 

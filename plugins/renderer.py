@@ -28,11 +28,15 @@ def supported_isas() -> list[str]:
     return _kernels.supported_isas()
 
 
-def checked_isa(isa: str, supported: list[str] | None = None) -> str:
-    """`isa` if it is "auto" or one of `supported`, by default those for drawing; BackendError if not."""
-    supported = supported_isas() if supported is None else supported
+def checked_isa(isa: str) -> str:
+    """`isa` if one can draw with it here; BackendError if not."""
+    return one_of_isas(isa, supported_isas(), _kernels.known_isas())
+
+
+def one_of_isas(isa: str, supported: list[str], every: list[str]) -> str:
+    """`isa` if it is "auto" or one of `supported`, of `every` one that there is; BackendError if not."""
     if isa != "auto" and isa not in supported:
-        known = "not supported by this machine" if isa in _kernels.known_isas() else "unknown"
+        known = "not supported by this machine" if isa in every else "unknown"
         raise BackendError(f'instruction set {isa!r} is {known}; use "auto" or one of {", ".join(supported)}')
     return isa
 

@@ -214,7 +214,10 @@ def test_wrong_calls_are_refused(usual: Made) -> None:
     for threads in (-1, 1000):
         with pytest.raises(ControlError, match="threads"):
             EncoderStream(weights, threads=threads)
-    with pytest.raises(BackendError, match="instruction set"):
+    for isa in {"avx512vnni", "avx512", "avx2"} - set(encoder_isas()):
+        with pytest.raises(BackendError, match="not supported"):
+            EncoderStream(weights, isa=isa)
+    with pytest.raises(BackendError, match="instruction set 'mmx' is unknown"):
         EncoderStream(weights, isa="mmx")
     stream = EncoderStream(weights)
     good = [np.zeros(640, np.float32), np.zeros(20, np.float32), np.zeros((2, 32), np.float32)]

@@ -149,6 +149,8 @@ def test_threads_and_instruction_sets_that_are_refused() -> None:
             plugins.Renderer(scene, threads)  # type: ignore[arg-type]
     with pytest.raises(BackendError, match="unknown"):
         plugins.Renderer(scene, 1, "mmx")
+    with pytest.raises(BackendError, match="unknown"):
+        plugins.Renderer(scene, 1, "avx512vnni")  # the encoder's
     for isa in {"avx2", "avx512"} - set(plugins.supported_isas()):
         with pytest.raises(BackendError, match="not supported"):
             plugins.Renderer(scene, 1, isa)

@@ -325,5 +325,5 @@ def test_an_hour_of_sound_is_never_held(model: Model) -> None:
     avatar = Avatar(model)
     frames = avatar._render(avatar._speech.listen(Sound(blocks(), 16000, None)), 0)
     for count, _ in zip(range(20), frames, strict=False):
-        assert produced <= count + DELAY + 7
+        assert produced <= count + DELAY + 7  # four wait; one is drawn, one encoded, one held back to know the last
     frames.close()  # type: ignore[attr-defined]

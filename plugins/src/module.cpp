@@ -14,7 +14,6 @@
 
 #include "bind_trace.h"
 #include "encoder/bind.h"
-#include "encoder/kernels.h"
 #include "renderer.h"
 #include "similarity.h"
 #include "staged.h"
@@ -279,7 +278,6 @@ void define_renderer(nb::module_& m) {
   m.def("known_isas", [] {
     std::vector<std::string> names;
     for (const Variant* variant : variants()) names.emplace_back(variant->name);
-    for (const encoder::Kernels* kernels : encoder::all_kernels()) names.emplace_back(kernels->name);
     return names;
   });
 }

@@ -217,6 +217,11 @@ void define_encoder(nb::module_& m) {
       if (kernels->supported()) names.emplace_back(kernels->name);
     return names;
   });
+  m.def("known_encoder_isas", [] {
+    std::vector<std::string> names;
+    for (const Kernels* kernels : encoder::all_kernels()) names.emplace_back(kernels->name);
+    return names;
+  });
   m.def("encoder_quantise", &quantise_rows, "x"_a, "levels"_a, "isa"_a);
   m.def("encoder_multiply", &multiply_rows, "bytes"_a, "zero"_a, "weights"_a, "levels"_a, "isa"_a);
 }

@@ -310,7 +310,7 @@ def test_another_size_keeps_the_proportions(model: Model, monkeypatch: pytest.Mo
     assert (double.fx, double.cx) == (2 * recorded.fx, 2 * recorded.cx)
     usual = Avatar(model)
     moved = np.abs(wide.step(noise(640)).rgb[:, 16:48].astype(int) - usual.step(noise(640)).rgb)
-    assert moved.max() <= 1 and (moved > 0).mean() < 0.001  # words round by where a span begins: half a span is elsewhere
+    assert moved.max() <= 1 and (moved > 0).mean() < 0.001  # words round by where a span begins
     for avatar in (wide, usual):  # floats do not
         monkeypatch.setattr(avatar._painter, "_renderer", Renderer(model.scene, 1, "plain"))
     assert np.array_equal(wide.step(noise(640)).rgb[:, 16:48], usual.step(noise(640)).rgb)

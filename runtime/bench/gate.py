@@ -1,27 +1,28 @@
 """The gate: a stage that costs more than it did, in the weather of the baseline, fails.
 
-What is compared are the floors of measure.py, the lowest of several loads of the bundle: where arrays happen to lie in
-memory changes what a stage costs by a few per cent, and stays what it is until they are made again. A stage above its
-limit after three loads is measured again, up to `ATTEMPTS` times in all, because a regression is there every time and a
-disturbance is not. The lowest of the stage, of the calibration and of its yardstick of memory are compared, from
-whichever attempt each comes: in one and the same, an attempt whose calibration alone was disturbed would make a stage
-look cheap.
+What is compared are the floors of measure.py. The bundle is loaded several times, because where arrays happen to lie
+in memory changes what a stage costs by a few per cent, and stays what it is until they are made again. Each load is
+judged by its own weather, and the lower quartile of its loads is what a stage costs: what disturbs a load mostly makes
+it dearer, now and then it hits the calibration alone and makes it look cheaper, and a quartile of several heeds
+neither. The lowest of all would be cheaper the more loads there are. A stage above its limit after `LEAST_LOADS` is
+measured again, up to `MOST_LOADS`, because a regression is there every time and a disturbance is not.
 
 A stage is partly arithmetic, which costs what the processor's clock says, and partly waits for a cache that neighbours
-share. How much of it follows the yardstick of memory is measured with the baseline, which is taken alone and beside a
-process that presses on the cache: `follows`. Its weather is what the same code would cost now, as a share of what it
-cost then: (1 - follows) · arithmetic + follows · memory, each in units of the baseline's.
+share. How much of it follows the yardstick of memory is measured with the baseline, half of whose loads are taken
+beside a process that presses on the cache: `follows`. The weather of a load is what the same code would cost in it, as
+a share of what it cost then: (1 - follows) · arithmetic + follows · memory, each in units of the baseline's.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import ControlError, OutputError
 from ..output import check_output, partial_name
@@ -30,13 +31,13 @@ from .measure import AUDIO, DRAW, MOTION, OVERHEAD, Costs, Floors
 from .neighbour import pressing_neighbour
 from .probe import KERNELS
 
-ATTEMPTS = 20
-_BASELINE_LOADS = 3  # alone, and as many beside a neighbour
-_LEAST_LOADS = 3  # a single one whose calibration was disturbed would let a regression pass
+LEAST_LOADS, MOST_LOADS = 5, 15
+_QUARTILE = 25
+_BASELINE_LOADS = 10  # alone, and as many beside a neighbour
 TOLERANCE = 0.06
 FOREIGN_TOLERANCE = 0.6  # against the baseline of another kind of machine: only gross losses can be told
 _OVERHEAD_SHARE = 5  # times the tolerance: a quarter of a millisecond of Python varies more than the stages do
-_SCHEMA = 3
+_SCHEMA = 4
 # What `follows` is taken for where the neighbour hardly moves the yardstick; elsewhere it weighs as much as a change of
 # _STILL would.
 _USUAL = {AUDIO: 0.5, MOTION: 0.05, DRAW: 0.08, OVERHEAD: 0.3}
@@ -67,42 +68,63 @@ class Baseline:
 
     @staticmethod
     def measured(load: Load, bundle: str) -> Baseline:
-        """That of this machine, now: the lowest of several loads alone and several beside a neighbour."""
-        alone, pressed = [], []
+        """That of this machine, now."""
+        found = []
         for _ in range(_BASELINE_LOADS):  # in turn: other neighbours come and go
-            alone.append(load().measure())
+            found.append(load().measure())
             with pressing_neighbour():
-                pressed.append(load().measure())
-        quiet, busy = reduce(Floors.lower, alone), reduce(Floors.lower, pressed)
-        base = quiet.lower(busy)
-        stages = {name: StageBaseline(ms, _follows(name, base, quiet, busy)) for name, ms in base.ms.items()}
-        return Baseline(Machine.here().key, bundle, base.arithmetic, base.memory, stages)
+                found.append(load().measure())
+        arithmetic = float(np.median([floors.arithmetic for floors in found]))
+        memory = float(np.median([floors.memory for floors in found]))
+        stages = {}
+        for name in found[0].ms:
+            seen = [Seen(f.ms[name], f.arithmetic / arithmetic, f.memory / memory) for f in found]
+            follows = _follows(name, seen)
+            stages[name] = StageBaseline(_quartile(one.ms / one.weather(follows) for one in seen), follows)
+        return Baseline(Machine.here().key, bundle, arithmetic, memory, stages)
 
-    def cost(self, found: Floors, name: str) -> float:
+    def cost(self, loads: Sequence[Floors], name: str) -> float:
         """Milliseconds that a stage or kernel would have cost in the weather of the baseline."""
         follows = self.stages[name].follows
-        arithmetic, memory = found.arithmetic / self.arithmetic, found.memory / self.memory
-        return found.ms[name] / ((1 - follows) * arithmetic + follows * memory)
+        seen = (Seen(f.ms[name], f.arithmetic / self.arithmetic, f.memory / self.memory) for f in loads if name in f.ms)
+        return _quartile(one.ms / one.weather(follows) for one in seen)
 
 
-def _follows(name: str, base: Floors, *seen: Floors) -> float:
+@dataclass(frozen=True)
+class Seen:
+    """A stage or kernel in one load: processor milliseconds; arithmetic and yardstick in units of the baseline's."""
+
+    ms: float
+    arithmetic: float
+    memory: float
+
+    def weather(self, follows: float) -> float:
+        """What the same code would cost in this load, as a share of what it cost in the baseline."""
+        return (1 - follows) * self.arithmetic + follows * self.memory
+
+
+def _quartile(values: Iterable[float]) -> float:
+    return float(np.percentile(list(values), _QUARTILE))
+
+
+def _follows(name: str, seen: Sequence[Seen]) -> float:
     """Slope of a stage or kernel over the yardstick, both beyond the arithmetic, by least squares."""
     usual = _USUAL[name if name in _USUAL else DRAW]
-    if base.ms[name] == 0:
+    middle = float(np.median([one.ms for one in seen]))
+    if middle == 0:
         return usual
     above, below = usual * _STILL**2, _STILL**2
-    for floors in seen:
-        arithmetic = floors.arithmetic / base.arithmetic
-        memory = floors.memory / base.memory - arithmetic
-        above += memory * (floors.ms[name] / base.ms[name] - arithmetic)
+    for one in seen:
+        memory = one.memory - one.arithmetic
+        above += memory * (one.ms / middle - one.arithmetic)
         below += memory**2
     return min(max(above / below, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One stage: milliseconds in the weather of the baseline, in the baseline and at most; those that were measured,
-    and the kernels that grew with it."""
+    """One stage: milliseconds in the weather of the baseline, in the baseline and at most; those that were measured (as
+    the cost, the lower quartile), and the kernels that grew with it."""
 
     stage: str
     cost: float
@@ -132,28 +154,28 @@ class Verdict:
 def check(load: Load, baseline: Baseline, tolerance: float = TOLERANCE) -> list[Verdict]:
     """A verdict for every stage. tolerance: share by which a stage may cost more."""
     costs = load()
-    names, found = costs.names, costs.measure()
-    for _ in range(_LEAST_LOADS - 1):
-        found = found.lower(load().measure())
-    for attempt in range(_LEAST_LOADS, ATTEMPTS + 1):
-        verdicts = [_verdict(found, name, baseline, tolerance) for name in names]
+    names, loads = costs.names, [costs.measure()]
+    while len(loads) < LEAST_LOADS:
+        loads.append(load().measure())
+    while True:
+        verdicts = [_verdict(loads, name, baseline, tolerance) for name in names]
         failed = tuple(verdict.stage for verdict in verdicts if not verdict.passed)
-        if not failed or attempt == ATTEMPTS:
-            break
-        found = found.lower(load().measure(failed))
-    return verdicts
+        if not failed or len(loads) == MOST_LOADS:
+            return verdicts
+        loads.append(load().measure(failed))
 
 
-def _verdict(found: Floors, name: str, baseline: Baseline, tolerance: float) -> Verdict:
-    before, cost = baseline.stages[name].ms, baseline.cost(found, name)
+def _verdict(loads: Sequence[Floors], name: str, baseline: Baseline, tolerance: float) -> Verdict:
+    before, cost = baseline.stages[name].ms, baseline.cost(loads, name)
     limit = before * (1 + tolerance * (_OVERHEAD_SHARE if name == OVERHEAD else 1))
-    grown = () if name != DRAW or cost <= limit else _grown(found, baseline, tolerance)
-    return Verdict(name, cost, before, limit, found.ms[name], grown)
+    grown = () if name != DRAW or cost <= limit else _grown(loads, baseline, tolerance)
+    measured = _quartile(floors.ms[name] for floors in loads if name in floors.ms)
+    return Verdict(name, cost, before, limit, measured, grown)
 
 
-def _grown(found: Floors, baseline: Baseline, tolerance: float) -> tuple[str, ...]:
+def _grown(loads: Sequence[Floors], baseline: Baseline, tolerance: float) -> tuple[str, ...]:
     known = [name for name in KERNELS if name in baseline.stages and baseline.stages[name].ms > 0]
-    changes = {name: baseline.cost(found, name) / baseline.stages[name].ms - 1 for name in known}
+    changes = {name: baseline.cost(loads, name) / baseline.stages[name].ms - 1 for name in known}
     return tuple(f"{name} {change:+.0%}" for name, change in changes.items() if change > tolerance)
 
 

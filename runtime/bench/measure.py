@@ -45,13 +45,6 @@ class Floors:
     arithmetic: float
     memory: float
 
-    def lower(self, other: Floors) -> Floors:
-        """The lower of both, of each on its own: it may have been busy when the other was quiet."""
-        ms = dict(self.ms)
-        for name, found in other.ms.items():
-            ms[name] = min(found, ms.get(name, found))
-        return Floors(ms, min(self.arithmetic, other.arithmetic), min(self.memory, other.memory))
-
 
 @dataclass
 class Samples:

@@ -469,4 +469,5 @@ NB_MODULE(_kernels, m) {
   emotag::define_encoder(m);
   emotag::define_yardstick(m);
   emotag::define_constants(m);
+  m.attr("compiler") = EMOTAG_COMPILER;
 }

@@ -72,7 +72,9 @@ Gaussians::Gaussians(const GaussianArrays& a, const int32_t* mouth, int mouth_co
   for (int i = 0; i < a.count; ++i)
     if (!in_mouth[i]) order.push_back(i);
   // Neighbours in the array share triangles: their frames are in the cache.
-  std::stable_sort(order.begin(), order.end(), [&](int i, int j) { return a.frame[i] < a.frame[j]; });
+  std::sort(order.begin(), order.end(), [&](int i, int j) {
+    return a.frame[i] != a.frame[j] ? a.frame[i] < a.frame[j] : i < j;
+  });
   mouth_begin = blocks_of(static_cast<int>(order.size()));
   order.resize(static_cast<size_t>(mouth_begin) * kLanes, -1);
   order.insert(order.end(), mouth, mouth + mouth_count);

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ...plugins import supported_isas
+from ...plugins import _kernels, supported_isas
 
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 
@@ -42,19 +42,23 @@ class Machine:
                 "python": platform.python_version(),
                 "numpy": np.__version__,
                 "onnxruntime": onnxruntime.__version__,
+                "compiler": _kernels.compiler,
             },
         )
 
     @property
     def key(self) -> str:
-        """Machines with one key run the same code at comparable ratios: a baseline is for one key."""
-        return " ".join([self.cpu, self.isa, *self.features])
+        """Machines with one key run the same code at comparable ratios: a baseline is for one key. The compiler is
+        part of it, because the kernels and the yardstick of memory gain by another one to different degrees."""
+        compiler = self.versions["compiler"].partition(".")[0]
+        return " ".join([self.cpu, self.isa, *self.features, compiler])
 
     def line(self) -> str:
         """For the head of a table. A load above 0.5 a core says that wall times are not those of a quiet machine."""
         busy = ", busy: wall times say little" if self.load > 0.5 else ""
         extras = [flag for flag in self.features if flag != self.isa]
-        return f"{self.cpu}, {self.cores} cores, {' '.join([self.isa, *extras])}; load {self.load:g} a core{busy}"
+        code = f"{' '.join([self.isa, *extras])}, {self.versions['compiler']}"
+        return f"{self.cpu}, {self.cores} cores, {code}; load {self.load:g} a core{busy}"
 
 
 def _cpu() -> tuple[str, set[str]]:

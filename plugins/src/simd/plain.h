@@ -1,4 +1,4 @@
-// Four floats in GCC's portable vector type: any CPU. The reference of what a vector type offers; avx2.h and avx512.h
+// Four floats in the portable vector type of GCC and Clang: any CPU. The reference of what a vector type offers; avx2.h and avx512.h
 // offer the same.
 #pragma once
 
@@ -82,14 +82,23 @@ struct Plain {
     for (int i = 0; i < 4; ++i) store(row(i), rows[i]);
   }
 
+  // Four elements of a, 0…3, and b, 4…7.
+  template <int I, int J, int K, int L>
+  EMOTAG_HD Floats pick(Floats a, Floats b) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, I, J, K, L);
+#else
+    return __builtin_shuffle(a, b, Ints{I, J, K, L});
+#endif
+  }
   EMOTAG_HD void transpose(Plain* r) {
     const Floats a = r[0].v, b = r[1].v, c = r[2].v, d = r[3].v;
-    const Floats ab_low = __builtin_shuffle(a, b, Ints{0, 4, 1, 5}), ab_high = __builtin_shuffle(a, b, Ints{2, 6, 3, 7});
-    const Floats cd_low = __builtin_shuffle(c, d, Ints{0, 4, 1, 5}), cd_high = __builtin_shuffle(c, d, Ints{2, 6, 3, 7});
-    r[0].v = __builtin_shuffle(ab_low, cd_low, Ints{0, 1, 4, 5});
-    r[1].v = __builtin_shuffle(ab_low, cd_low, Ints{2, 3, 6, 7});
-    r[2].v = __builtin_shuffle(ab_high, cd_high, Ints{0, 1, 4, 5});
-    r[3].v = __builtin_shuffle(ab_high, cd_high, Ints{2, 3, 6, 7});
+    const Floats ab_low = pick<0, 4, 1, 5>(a, b), ab_high = pick<2, 6, 3, 7>(a, b);
+    const Floats cd_low = pick<0, 4, 1, 5>(c, d), cd_high = pick<2, 6, 3, 7>(c, d);
+    r[0].v = pick<0, 1, 4, 5>(ab_low, cd_low);
+    r[1].v = pick<2, 3, 6, 7>(ab_low, cd_low);
+    r[2].v = pick<0, 1, 4, 5>(ab_high, cd_high);
+    r[3].v = pick<2, 3, 6, 7>(ab_high, cd_high);
   }
 
   // Lane i is the sum over the lanes of r[i].

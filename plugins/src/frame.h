@@ -14,6 +14,7 @@ constexpr int kProjectChunk = 1024;  // Gaussians; a chunk writes its visible on
 
 constexpr int kDepthBuckets = 1024;  // of a pass of the sort
 constexpr float kBrightest = 1.999f; // colour that words can blend, see stages/word_pixels.h
+constexpr float kWordColours = 16000.0f * 32768.0f / 32767.0f;  // a colour of 1 in a record
 constexpr int kListMargin = 64;      // records behind the end of the tile lists that may be looked at
 
 // World to camera, OpenCV axes.
@@ -28,11 +29,10 @@ struct View {
   int tiles_y() const { return (height + constants::kTile - 1) / constants::kTile; }
 };
 
-// A Gaussian on the picture. One cache line, read as sixteen floats. The first eight say where it is, the others how it
-// looks. kTiles: 256·x0 + x1, its first and last tile.
-enum RecordField { kU, kV, kQa, kQb, kQc, kRecordLevel, kHalfX, kTiles, kRed, kGreen, kBlue, kRecordFields };
+// A Gaussian on the picture: six floats that say where it is, and two lanes of two words each, with its colour and its
+// first and last tile (256·x0 + x1). Half a cache line.
+enum RecordField { kU, kV, kQa, kQb, kQc, kRecordLevel, kRedGreen, kBlueTiles, kRecordFields };
 constexpr int kTriangleFields = 12;  // of a triangle's frame: see Frame::triangles
-constexpr int kDrawnFields = 12;  // of a record that drawing reads and writes: by fours
 
 // Spans of a Gaussian, inclusive.
 struct TileRect {
@@ -61,13 +61,11 @@ struct Raster {
 
   size_t tiles() const { return static_cast<size_t>(view.tiles_x()) * view.tiles_y(); }
   int chunks() const { return (places + kProjectChunk - 1) / kProjectChunk; }
-  Aligned<float> records;          // [places][16], see RecordField
   Aligned<uint32_t> rects;         // [places]: the bytes of a TileRect
   Aligned<uint32_t> depths;        // [places]: bits of z, which sort as z does
   Aligned<int32_t> visible;        // [chunks]
   Aligned<uint32_t> near, far;     // [chunks]: least and greatest depth
   Aligned<int64_t> pair_count;     // [chunks]: of a Gaussian and a span
-  Aligned<float> brightest;        // [chunks]: colour
 
   Aligned<uint64_t> items, spare;  // [places]: sort keys over record numbers; rectangles over record numbers once sorted
   int sorted_count;
@@ -90,9 +88,12 @@ struct Frame : Raster {
   const float* geometry;           // of the Gaussians in this frame: the scene's, or `worn`
   Output output;
   Pose pose;
-  bool bright;                     // whether a colour is above kBrightest
+  bool has_colours;                // whether `colours` are written
   bool mouth_moves;                // whether the mouth arrays below are this frame's
 
+  Aligned<float> records;          // [places][8], see RecordField
+  Aligned<float> colours;          // [places][4]: those of records, for spans that are blended as floats
+  Aligned<float> brightest;        // [chunks]: colour
   Aligned<float> vertices;         // [3][padded vertices], world
   Aligned<float> triangles;        // [padded faces][16]: k·R row-major 9, centre 3; camera space
   Aligned<float> worn;             // [block][13][16], as Gaussians::geometry; empty until an appearance is worn

@@ -1,12 +1,10 @@
 #include "frame.h"
-#include "simd/records.h"
 
 namespace emotag {
 
 Raster::Raster(int count)
-    : places(count), records(static_cast<size_t>(count) * simd::kRecord), rects(count), depths(count),
-      visible(chunks()), near(chunks()), far(chunks()), pair_count(chunks()), brightest(chunks()), items(count), spare(count),
-      sorted_count(0) {}
+    : places(count), rects(count), depths(count), visible(chunks()), near(chunks()), far(chunks()), pair_count(chunks()),
+      items(count), spare(count), sorted_count(0) {}
 
 void Raster::prepare_tiles(int parts) {
   const size_t cells = tiles() > kDepthBuckets ? tiles() : kDepthBuckets;
@@ -16,7 +14,7 @@ void Raster::prepare_tiles(int parts) {
 }
 
 size_t Raster::bytes() const {
-  return 4 * (records.size() + rects.size() + depths.size() + cursors.size() + tile_begin.size() + pairs.size() +
+  return 4 * (rects.size() + depths.size() + cursors.size() + tile_begin.size() + pairs.size() +
               list.size()) +
          8 * (items.size() + spare.size());
 }

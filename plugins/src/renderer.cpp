@@ -25,7 +25,8 @@ void run_ranges(Pool& pool, int count, int each, const Work& work) {
 }  // namespace
 
 Frame::Frame(const Scene& s)
-    : Raster(s.gaussians->places()), scene(s), geometry(s.gaussians->geometry.data()), mouth_moves(false) {
+    : Raster(s.gaussians->places()), scene(s), geometry(s.gaussians->geometry.data()), has_colours(false), mouth_moves(false),
+      records(static_cast<size_t>(places) * kRecordFields), brightest(chunks()) {
   if (scene.head) {
     vertices.reset(static_cast<size_t>(3) * scene.head->padded_vertices());
     triangles.reset(static_cast<size_t>(scene.head->padded_faces()) * simd::kRecord);
@@ -44,7 +45,7 @@ Renderer::Renderer(const Scene& scene, const Variant& variant, int threads)
 
 size_t Renderer::bytes() const {
   const Frame& f = frame_;
-  return 4 * (f.vertices.size() + f.triangles.size() + f.mouth_geometry.size() + f.mouth_offset.size() +
+  return 4 * (f.records.size() + f.colours.size() + f.vertices.size() + f.triangles.size() + f.mouth_geometry.size() + f.mouth_offset.size() +
               f.worn.size()) +
          static_cast<const Raster&>(f).bytes();
 }
@@ -118,13 +119,22 @@ void Renderer::draw_world(const View& view, const Output& output) {
   draw_gaussians();
 }
 
+// Colours are written as floats if words cannot blend them all, which is known afterwards; so as the frame before had it.
+void Renderer::project_gaussians() {
+  const auto project = [&](bool has_colours) {
+    frame_.has_colours = has_colours;
+    if (has_colours) frame_.colours.reserve(static_cast<size_t>(frame_.places) * simd::kFour);
+    pool_.run(frame_.chunks(), [&](int chunk) { variant_.project_chunk(frame_, chunk); });
+  };
+  project(bright_ || !variant_.has_words);
+  const float* const brightest = frame_.brightest.data();
+  bright_ = *std::max_element(brightest, brightest + frame_.chunks()) > kBrightest;
+  if (bright_ && !frame_.has_colours) project(true);
+}
+
 void Renderer::draw_gaussians() {
   frame_.prepare_tiles(pool_.threads());
-  timed(kProject, [&] {
-    pool_.run(frame_.chunks(), [&](int chunk) { variant_.project_chunk(frame_, chunk); });
-    const float* const brightest = frame_.brightest.data();
-    frame_.bright = *std::max_element(brightest, brightest + frame_.chunks()) > kBrightest;
-  });
+  timed(kProject, [&] { project_gaussians(); });
   timed(kSort, [&] {
     sort_by_depth(frame_, pool_);
     bin_to_tiles(frame_, pool_);

@@ -46,6 +46,7 @@ class Renderer {
 
  private:
   void move_mouth(const float* encoded_audio);
+  void project_gaussians();
   void draw_gaussians();
   template <class Work>
   void timed(Stage stage, const Work& work);
@@ -56,6 +57,7 @@ class Renderer {
   std::mutex mutex_;
   double milliseconds_[kStages] = {};
   double cpu_milliseconds_[kStages] = {};
+  bool bright_ = false;  // whether a colour of the newest frame is above kBrightest
   bool recording_ = false;
   std::vector<double> laps_;
 };

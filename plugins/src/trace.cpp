@@ -24,7 +24,8 @@ int first_tile(const Trace& trace, int part, int parts) {
 }  // namespace
 
 Trace::Trace(const WorldGaussians& gaussians, const View& seen)
-    : Raster(blocks_of(gaussians.count) * kLanes), has_features(gaussians.features != nullptr) {
+    : Raster(blocks_of(gaussians.count) * kLanes), has_features(gaussians.features != nullptr),
+      records(static_cast<size_t>(places) * simd::kRecord) {
   view = seen;
   for (int c = 0; c < 3; ++c) {
     origin[c] = 0.0f;

@@ -15,8 +15,9 @@ struct Variant;
 
 constexpr int kColours = 3;
 constexpr int kMaxFeatures = 4;
-constexpr int kFeature = kRecordFields;      // first of the extra channels in a training record, behind RecordField
-constexpr int kSource = 15;       // its field that holds the bits of the Gaussian's number
+// A training record is one cache line of floats: RecordField as far as the level, then these. kTiles: 256·x0 + x1. The extra
+// channels begin at kFeature; the last field holds the bits of the Gaussian's number.
+enum TraceRecordField { kHalfX = kRecordLevel + 1, kTiles, kRed, kGreen, kBlue, kFeature, kSource = 15 };
 
 struct WorldGaussians {
   int count, stored_coefficients, degree;
@@ -37,6 +38,7 @@ struct Trace : Raster {
   Trace(const WorldGaussians& gaussians, const View& view);
   const bool has_features;
   float origin[3];  // of the camera, world
+  Aligned<float> records;     // [places][16], see TraceRecordField
   Aligned<uint64_t> reached;  // [pairs]: the strips (trace_tile.h) that a tile's Gaussian reaches
 };
 

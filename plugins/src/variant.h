@@ -13,6 +13,7 @@ namespace emotag {
 struct Variant {
   const char* name;
   bool (*supported)();  // by this machine
+  bool has_words;       // blends spans whose colours allow it as whole numbers
   void (*skin_blocks)(const Head&, const Pose&, float* vertices, int first, int last);  // vertex blocks
   void (*frame_blocks)(Frame&, int first, int last);  // triangle blocks
   void (*wear_block)(const Appearance&, const float* coefficients, Frame&, int block);

@@ -19,6 +19,7 @@ template <class F>
 constexpr Variant make_variant(const char* name, bool (*supported)()) {
   return {name,
           supported,
+          F::has_words,
           skin_blocks<F>,
           frame_blocks<F>,
           wear_block<F>,

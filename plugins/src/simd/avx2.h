@@ -57,6 +57,25 @@ struct Avx2 {
     const __m256i upper = _mm256_slli_epi32(_mm256_cvttps_epi32(high.v), 16);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_or_si256(_mm256_cvttps_epi32(low.v), upper));
   }
+  // A lane as two whole numbers of 16 bits, rounded: the lower ones and the upper ones; either of them twice; and two of the
+  // four bytes as numbers.
+  EMOTAG_HD Avx2 words(Avx2 low, Avx2 high) {
+    return _mm256_castsi256_ps(
+        _mm256_blend_epi16(_mm256_cvtps_epi32(low.v), _mm256_slli_epi32(_mm256_cvtps_epi32(high.v), 16), 0xaa));
+  }
+  EMOTAG_HD void store_low_twice(int32_t* p, Avx2 a) {
+    const __m256i i = _mm256_castps_si256(a.v);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm256_blend_epi16(i, _mm256_slli_epi32(i, 16), 0xaa));
+  }
+  EMOTAG_HD void store_high_twice(int32_t* p, Avx2 a) {
+    const __m256i i = _mm256_castps_si256(a.v);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm256_blend_epi16(_mm256_srli_epi32(i, 16), i, 0xaa));
+  }
+  EMOTAG_HD Avx2 third_byte(Avx2 a) {
+    const __m256i upper = _mm256_srli_epi32(_mm256_castps_si256(a.v), 16);
+    return _mm256_cvtepi32_ps(_mm256_and_si256(upper, _mm256_set1_epi32(0xff)));
+  }
+  EMOTAG_HD Avx2 fourth_byte(Avx2 a) { return _mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_castps_si256(a.v), 24)); }
   EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) { gather_bits_avx2(words, count, bits); }
   EMOTAG_HD Avx2 block_x() { return _mm256_setr_ps(0, 1, 2, 3, 0, 1, 2, 3); }
   EMOTAG_HD Avx2 block_y() { return _mm256_setr_ps(0, 0, 0, 0, 1, 1, 1, 1); }

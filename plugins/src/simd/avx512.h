@@ -11,6 +11,7 @@ namespace emotag::simd {
 
 struct Avx512 {
   static constexpr int width = 16;
+  static constexpr __mmask32 kUpper = 0xaaaaaaaau;  // words
 
   struct Mask {
     __mmask16 m;
@@ -46,6 +47,23 @@ struct Avx512 {
     const __m512i upper = _mm512_slli_epi32(_mm512_cvttps_epi32(high.v), 16);
     _mm512_storeu_si512(p, _mm512_or_si512(_mm512_cvttps_epi32(low.v), upper));
   }
+  EMOTAG_HD Avx512 words(Avx512 low, Avx512 high) {
+    const __m512i upper = _mm512_slli_epi32(_mm512_cvtps_epi32(high.v), 16);
+    return _mm512_castsi512_ps(_mm512_mask_blend_epi16(kUpper, _mm512_cvtps_epi32(low.v), upper));
+  }
+  EMOTAG_HD void store_low_twice(int32_t* p, Avx512 a) {
+    const __m512i i = _mm512_castps_si512(a.v);
+    _mm512_store_si512(p, _mm512_mask_blend_epi16(kUpper, i, _mm512_slli_epi32(i, 16)));
+  }
+  EMOTAG_HD void store_high_twice(int32_t* p, Avx512 a) {
+    const __m512i i = _mm512_castps_si512(a.v);
+    _mm512_store_si512(p, _mm512_mask_blend_epi16(kUpper, _mm512_srli_epi32(i, 16), i));
+  }
+  EMOTAG_HD Avx512 third_byte(Avx512 a) {
+    const __m512i upper = _mm512_srli_epi32(_mm512_castps_si512(a.v), 16);
+    return _mm512_cvtepi32_ps(_mm512_and_si512(upper, _mm512_set1_epi32(0xff)));
+  }
+  EMOTAG_HD Avx512 fourth_byte(Avx512 a) { return _mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_castps_si512(a.v), 24)); }
   EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) { gather_bits_avx2(words, count, bits); }
   EMOTAG_HD Avx512 block_x() { return _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3); }
   EMOTAG_HD Avx512 block_y() { return _mm512_setr_ps(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3); }

@@ -1,5 +1,5 @@
-// Four floats in the portable vector type of GCC and Clang: any CPU. The reference of what a vector type offers; avx2.h and avx512.h
-// offer the same.
+// Four floats in the portable vector type of GCC and Clang: any CPU. The reference of what a vector type offers; avx2.h and
+// avx512.h offer the same.
 #pragma once
 
 #include "../math/hd.h"
@@ -56,6 +56,25 @@ struct Plain {
   // Whole numbers below 2¹⁶ as the halves of words of 32 bits; p may be anywhere.
   EMOTAG_HD void store_halves(uint32_t* p, Plain low, Plain high) {
     for (int i = 0; i < 4; ++i) p[i] = static_cast<uint32_t>(low.v[i]) | static_cast<uint32_t>(high.v[i]) << 16;
+  }
+  // A lane as two whole numbers of 16 bits, rounded: the lower ones and the upper ones; and two of its four bytes as numbers.
+  EMOTAG_HD Plain words(Plain low, Plain high) {
+    const Plain half(0.5f), most(65535.0f), a = min(low + half, most), b = min(high + half, most);
+    uint32_t both[4];
+    store_halves(both, a, b);
+    Plain words;
+    memcpy(&words.v, both, sizeof words.v);
+    return words;
+  }
+  EMOTAG_HD Plain third_byte(Plain a) { return byte_of<2>(a); }
+  EMOTAG_HD Plain fourth_byte(Plain a) { return byte_of<3>(a); }
+  template <int Byte>
+  EMOTAG_HD Plain byte_of(Plain a) {
+    uint32_t words[4];
+    memcpy(words, &a.v, sizeof words);
+    Plain bytes;
+    for (int i = 0; i < 4; ++i) bytes.v[i] = static_cast<float>(words[i] >> 8 * Byte & 0xffu);
+    return bytes;
   }
   // Bit i of bits[k] is bit k of words[i], 16 of up to 64 words.
   EMOTAG_HD void gather_bits(const uint16_t* words, int count, uint64_t* bits) {

@@ -16,12 +16,7 @@ struct Words {
 
   EMOTAG_HD Words load(const int16_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
   EMOTAG_HD void store(int16_t* p, Words a) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), a.v); }
-  // Four numbers times `scale`, rounded, each as two words that are the same; and all words as such a pair.
-  EMOTAG_HD void store_twice(int32_t* to, const float* from, float scale) {
-    const __m128i whole = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(from), _mm_set1_ps(scale)));
-    const __m128i words = _mm_packs_epi32(whole, whole);
-    _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi16(words, words));
-  }
+  // All words as a pair of them.
   EMOTAG_HD Words all(const int32_t* p) { return _mm256_set1_epi32(*p); }
 
   friend EMOTAG_INLINE Words operator+(Words a, Words b) { return _mm256_add_epi16(a.v, b.v); }

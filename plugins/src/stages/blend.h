@@ -16,11 +16,11 @@ constexpr int kBatch64 = 2;                // groups of 64 that are loaded toget
 constexpr int kLoaded = kBatch64 * kGroup;
 
 // Level of a Gaussian: a + b·x + c·y + qa·x² + qb·x·y + qc·y², from the middle of the span, where the terms are small
-// enough for floats. Six vectors that are read one element at a time, and colours as they are blended.
+// enough for floats. Read one element at a time, as are the colours.
 template <class P>
 struct alignas(64) Group {
   float a[kLoaded], b[kLoaded], c[kLoaded], qa[kLoaded], qb[kLoaded], qc[kLoaded];
-  alignas(16) typename P::Colour colour[kLoaded][4];
+  alignas(64) typename P::Colour colour[3][kLoaded];
   Ellipses ellipses;
   uint64_t hits[kBatch64][kBlocksInTile];
 };
@@ -46,6 +46,14 @@ constexpr float kMiddleX = constants::kSpan / 2.0f, kMiddleY = constants::kTile 
 constexpr int kAhead = 3;  // vectors whose records are on their way while one is loaded: the third cache is that far
 static_assert((kAhead + 1) * kLanes <= kListMargin);
 
+// Half the width of a record's ellipse, to a few thousandths; that of a needle whose determinant is lost counts as large.
+template <class F>
+static EMOTAG_INLINE F half_width(const F* r) {
+  const F determinant = fma(r[kQa], r[kQc], r[kQb] * r[kQb] * F(-0.25f));
+  const F square = min(-r[kRecordLevel] * r[kQc] * rcp(max(determinant, F(1e-30f))), F(1e12f));
+  return square * rsqrt_rough(max(square, F(1e-12f)));
+}
+
 // Loads members [first, last), at most 64, of a group and finds their blocks; (x, y) is the span's corner.
 template <class F, class P>
 static EMOTAG_INLINE void load_members(const Frame& frame, const int32_t* list, int first, int last, float x, float y,
@@ -53,11 +61,10 @@ static EMOTAG_INLINE void load_members(const Frame& frame, const int32_t* list, 
   const F unit(P::kLevelUnit), bias(P::kLevelUnit * P::kLevelBias);
   for (int at = first; at < last; at += F::width) {
     const int32_t* const member = list + at;  // those behind the last exist and count for nothing
-    prefetch_records(frame, member + kAhead * F::width, F::width);
-    F r[simd::kRecord];
-    simd::load_records<F, kRed>(frame.records.data(), member, r);
-    for (int i = 0; i < F::width; ++i)
-      P::set_colour(frame.records.data() + static_cast<int64_t>(member[i]) * simd::kRecord + kRed, group->colour[at + i]);
+    prefetch_records<kRecordFields>(frame.records.data(), member + kAhead * F::width, F::width);
+    F r[kRecordFields];
+    simd::load_records<F, kRecordFields, kRecordFields>(frame.records.data(), member, r);
+    P::load_colours(frame, member, r, at, group->colour);
     const F qa = r[kQa] * unit, qb = r[kQb] * unit, qc = r[kQc] * unit;
     const F u = r[kU] - F(x + kMiddleX), v = r[kV] - F(y + kMiddleY);
     const F b = -fma(qa + qa, u, qb * v), c = -fma(qc + qc, v, qb * u);
@@ -67,7 +74,8 @@ static EMOTAG_INLINE void load_members(const Frame& frame, const int32_t* list, 
     F::store(group->qa + at, qa);
     F::store(group->qb + at, qb);
     F::store(group->qc + at, qc);
-    store_ellipses(r, x, y, at - first, &group->ellipses);
+    store_ellipses(r, half_width(r), F::fourth_byte(r[kBlueTiles]), F::third_byte(r[kBlueTiles]), x, y, at - first,
+                   &group->ellipses);
   }
   collect_hits<F>(group->ellipses, last - first, done, group->hits[first / kGroup]);
 }
@@ -98,13 +106,13 @@ static EMOTAG_INLINE bool blend_block(const Group<P>& group, Hits hits, F x, con
   while (hits.any() && !opaque) {
     const int after = hits.take();
     set_level<F, P>(group, after, x, y, &next);
-    pixels.blend(group.colour[j], level);
+    pixels.blend(group.colour, j, level);
     opaque = pixels.opaque();
     j = after;
     level = next;
   }
   if (!opaque) {
-    pixels.blend(group.colour[j], level);
+    pixels.blend(group.colour, j, level);
     opaque = pixels.opaque();
   }
   if (opaque) pixels.fill_up();

@@ -26,7 +26,13 @@ struct FloatPixels {
 
   // How far below the block's first row the pixels of vector i are.
   EMOTAG_HD F row(int i) { return F::block_y() + F(static_cast<float>(i * constants::kBlock / kVectors)); }
-  EMOTAG_HD void set_colour(const float* from, Colour* to) { memcpy(to, from, 4 * sizeof *to); }
+  // Those of one vector of members.
+  template <class Colours>
+  EMOTAG_HD void load_colours(const Frame& frame, const int32_t* member, const F*, int at, Colours& to) {
+    F colour[simd::kFour];
+    F::template load_fours<simd::kFour>(frame.colours.data(), member, colour);
+    for (int c = 0; c < 3; ++c) F::store(to[c] + at, colour[c]);
+  }
   EMOTAG_HD void erase(Number (*value)[kBlockPixels]) {
     for (int i = 0; i < kBlockPixels; i += F::width)
       for (int c = 0; c < 4; ++c) F::store(value[c] + i, F(c == 0 ? 1.0f : 0.0f));
@@ -53,19 +59,20 @@ struct FloatPixels {
 
   // One Gaussian over the pixels. The loops are over registers: they must be unrolled, and what a loop needs is loaded just
   // before it, since there are only sixteen.
-  EMOTAG_INLINE void blend(const Colour* colour, const Level& level) {
+  template <class Colours>
+  EMOTAG_INLINE void blend(const Colours& colour, int j, const Level& level) {
     F weight[kVectors];
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) weight[i] = weight_of(level.value[i]) * pixel[i].transmittance;
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) pixel[i].transmittance = pixel[i].transmittance - weight[i];
-    const F r(colour[0]);
+    const F r(colour[0][j]);
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) pixel[i].r = fma(weight[i], r, pixel[i].r);
-    const F g(colour[1]);
+    const F g(colour[1][j]);
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) pixel[i].g = fma(weight[i], g, pixel[i].g);
-    const F b(colour[2]);
+    const F b(colour[2][j]);
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) pixel[i].b = fma(weight[i], b, pixel[i].b);
   }

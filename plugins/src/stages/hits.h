@@ -44,19 +44,18 @@ struct alignas(64) Ellipses {
   float field[kEllipseFields][kGroup];
 };
 
-// One vector of records, at `at` of a group; (x, y) is the span's corner.
+// One vector of records (as far as the level), at `at` of a group; (x, y) is the span's corner. half_x: of the ellipse's width.
 template <class F>
-static EMOTAG_INLINE void store_ellipses(const F* r, float x, float y, int at, Ellipses* to) {
-  const F tile(constants::kTile), first_tile = truncate(r[kTiles] * F(1.0f / 256.0f));
-  const F last_tile = fnma(first_tile, F(256.0f), r[kTiles]);
-  const F inverse_a = rcp(r[kQa]);
+static EMOTAG_INLINE void store_ellipses(const F* r, F half_x, F first_tile, F last_tile, float x, float y, int at,
+                                         Ellipses* to) {
+  const F tile(constants::kTile), inverse_a = rcp(r[kQa]);
   const F skew = r[kQb] * inverse_a * F(-0.5f);
   F::store(to->field[kEllipseU] + at, r[kU] - F(x));
   F::store(to->field[kEllipseV] + at, r[kV] - F(y));
   F::store(to->field[kSkew] + at, skew);
   F::store(to->field[kBend] + at, fma(r[kQb] * F(0.5f), skew, r[kQc]) * inverse_a);
   F::store(to->field[kSquare] + at, -r[kRecordLevel] * inverse_a);
-  F::store(to->field[kRightY] + at, r[kQb] * rcp(r[kQc]) * F(-0.5f) * r[kHalfX]);
+  F::store(to->field[kRightY] + at, r[kQb] * rcp(r[kQc]) * F(-0.5f) * half_x);
   F::store(to->field[kFrom] + at, max(fma(first_tile, tile, F(-x)), F(0.0f)));
   F::store(to->field[kTo] + at, min(fma(last_tile, tile, F(constants::kTile - 1.0f - x)), F(constants::kSpan - 1.0f)));
 }
@@ -88,9 +87,9 @@ static EMOTAG_INLINE void find_touched(const Ellipses& ellipses, int at, unsigne
 }
 
 // Asks for the records of a later vector of a list; the list has room behind its end, filled with records that exist.
-static EMOTAG_INLINE void prefetch_records(const Raster& frame, const int32_t* list, int count) {
-  for (int i = 0; i < count; ++i)
-    __builtin_prefetch(frame.records.data() + static_cast<int64_t>(list[i]) * simd::kRecord);
+template <int Stride>
+static EMOTAG_INLINE void prefetch_records(const float* records, const int32_t* list, int count) {
+  for (int i = 0; i < count; ++i) __builtin_prefetch(records + static_cast<int64_t>(list[i]) * Stride);
 }
 
 // The numbers of one vector of a group's records; `here` of them count, the others repeat the first.

@@ -117,8 +117,8 @@ static EMOTAG_INLINE void write_empty(const Frame& frame, const TileArea& area) 
 // Whether a Gaussian on a span is brighter than words can be.
 static inline bool has_bright(const Frame& frame, int tile) {
   for (uint32_t k = frame.tile_begin[tile]; k < frame.tile_begin[tile + 1]; ++k) {
-    const float* const record = frame.records.data() + static_cast<int64_t>(frame.list[k]) * simd::kRecord;
-    if (record[kRed] > kBrightest || record[kGreen] > kBrightest || record[kBlue] > kBrightest) return true;
+    const float* const colour = frame.colours.data() + static_cast<int64_t>(frame.list[k]) * simd::kFour;
+    if (colour[0] > kBrightest || colour[1] > kBrightest || colour[2] > kBrightest) return true;
   }
   return false;
 }
@@ -144,7 +144,7 @@ void draw_tile(Frame& frame, int tile) {
   if (frame.tile_begin[tile] == frame.tile_begin[tile + 1] && even && out.pixels != Pixels::kFloats)
     return write_empty<F>(frame, area);
   if constexpr (F::has_words) {
-    if (!frame.bright || !has_bright(frame, tile)) return draw_blended<F, WordPixels<F>>(frame, tile, area);
+    if (!frame.has_colours || !has_bright(frame, tile)) return draw_blended<F, WordPixels<F>>(frame, tile, area);
   }
   draw_blended<F, FloatPixels<F>>(frame, tile, area);
 }

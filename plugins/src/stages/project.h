@@ -1,6 +1,8 @@
 // Stage 3: every Gaussian to an ellipse with a colour, the visible ones packed densely.
 #pragma once
 
+#include <array>
+
 #include "../frame.h"
 #include "../math/sh.h"
 #include "../simd/records.h"
@@ -40,35 +42,31 @@ static EMOTAG_INLINE void colour_of(const Frame& frame, const Vec3<F>& mean, con
                                   [&](int k) { return F::load_half(sh + ((k - 1) * 3 + c) * kLanes); });
 }
 
-// Where a chunk of Gaussians writes those that are visible, and the depths and colours it has seen.
+// Where a chunk of Gaussians writes those that are visible, and the depths it has seen.
 template <class F>
 struct Packer {
   Raster& raster;
   const int chunk;
   int place;
-  F near, far, pairs, brightest;
+  F near, far, pairs;
 
   EMOTAG_INLINE Packer(Raster& to, int number)
-      : raster(to), chunk(number), place(number * kProjectChunk), near(3e38f), far(0.0f), pairs(0.0f), brightest(0.0f) {}
+      : raster(to), chunk(number), place(number * kProjectChunk), near(3e38f), far(0.0f), pairs(0.0f) {}
 
-  // Appends the `visible` ones of a vector: records of `Fields` fields, spans and depths. fields: as RecordField, but for
-  // kTiles. after: called for each of them with its record.
-  template <int Fields, class Mask, class After>
-  EMOTAG_INLINE void append(Mask visible, const Splat<F>& s, const F& depth, F* fields, const After& after) {
+  // Appends the `visible` ones of a vector: spans and depths. write(place_of): writes what else belongs to lane i to
+  // place_of(i), in the order of i, since what is not visible is overwritten by the next.
+  template <class Mask, class Write>
+  EMOTAG_INLINE void append(Mask visible, const Splat<F>& s, const F& depth, const Write& write) {
     near = min(near, select(visible, depth, near));
     far = max(far, select(visible, depth, far));
-    brightest = max(brightest, keep(visible, max(max(fields[kRed], fields[kGreen]), fields[kBlue])));
-    fields[kTiles] = fma(s.tile_x0, F(256.0f), s.tile_x1);
     const F half(static_cast<float>(constants::kTile) / constants::kSpan), byte(256.0f), one(1.0f);
     const F x0 = truncate(s.tile_x0 * half), x1 = truncate(s.tile_x1 * half);
     const F first = fma(s.tile_y0, byte, x0), last = fma(s.tile_y1, byte, x1);  // two bytes each of a TileRect
     pairs = pairs + keep(visible, (x1 - x0 + one) * (s.tile_y1 - s.tile_y0 + one));
-    float* const record = raster.records.data() + static_cast<size_t>(place) * simd::kRecord;
     if (bits(visible) == (1u << F::width) - 1) {  // as nearly always
-      simd::store_records<F, Fields>(fields, [&](int i) { return record + i * simd::kRecord; });
+      write([&](int i) { return static_cast<size_t>(place) + i; });
       F::store_halves(raster.rects.data() + place, first, last);
       F::storeu(reinterpret_cast<float*>(raster.depths.data() + place), depth);
-      for (int i = 0; i < F::width; ++i) after(record + i * simd::kRecord, i);
       place += F::width;
       return;
     }
@@ -76,14 +74,13 @@ struct Packer {
     alignas(64) uint32_t rects[F::width];
     F::store_halves(rects, first, last);
     F::store(depths, depth);
-    int before[F::width], count = 0;  // visible ones before each; what is not visible is overwritten by the next
+    int before[F::width], count = 0;  // visible ones before each
     for (int i = 0; i < F::width; ++i) {
       before[i] = count;
       count += bits(visible) >> i & 1;
     }
-    simd::store_records<F, Fields>(fields, [&](int i) { return record + before[i] * simd::kRecord; });
+    write([&](int i) { return static_cast<size_t>(place) + before[i]; });
     for (int i = 0; i < F::width; ++i) {
-      after(record + before[i] * simd::kRecord, i);
       raster.rects[place + before[i]] = rects[i];
       memcpy(raster.depths.data() + place + before[i], depths + i, sizeof depths[i]);
     }
@@ -92,28 +89,41 @@ struct Packer {
 
   // The depths of visible Gaussians are positive: their bits sort as they do.
   EMOTAG_INLINE void finish() const {
-    alignas(64) float least[F::width], most[F::width], counts[F::width], colours[F::width];
+    alignas(64) float least[F::width], most[F::width], counts[F::width];
     F::store(least, near);
     F::store(most, far);
     F::store(counts, pairs);  // whole numbers below 2²⁴
-    F::store(colours, brightest);
     raster.pair_count[chunk] = 0;
     for (float count : counts) raster.pair_count[chunk] += static_cast<int64_t>(count);
     for (int i = 1; i < F::width; ++i) {
       least[0] = min(least[0], least[i]);
       most[0] = max(most[0], most[i]);
-      colours[0] = max(colours[0], colours[i]);
     }
-    raster.brightest[chunk] = colours[0];
     raster.visible[chunk] = place - chunk * kProjectChunk;
     memcpy(raster.near.data() + chunk, least, sizeof least[0]);
     memcpy(raster.far.data() + chunk, most, sizeof most[0]);
   }
 };
 
-// Projects one vector of Gaussians and appends the visible ones.
+// The records of one vector, and their colours as floats where they are wanted.
+template <class F>
+static EMOTAG_INLINE auto record_writer(Frame& frame, const Splat<F>& s, const F& level, const F* colour) {
+  const F unit(kWordColours), tiles = fma(s.tile_x0, F(256.0f), s.tile_x1);
+  return [&frame, colour, r = std::array<F, kRecordFields>{s.u, s.v, s.qa, s.qb, s.qc, level,
+                                                           F::words(colour[0] * unit, colour[1] * unit),
+                                                           F::words(colour[2] * unit, tiles)}](const auto& place_of) {
+    float* const records = frame.records.data();
+    simd::store_records<F, kRecordFields>(r.data(), [&](int i) { return records + place_of(i) * kRecordFields; });
+    if (!frame.has_colours) return;
+    float* const colours = frame.colours.data();
+    const F four[simd::kFour] = {colour[0], colour[1], colour[2], F(0.0f)};
+    F::store_fours(four, [&](int i) { return colours + place_of(i) * simd::kFour; });
+  };
+}
+
+// Projects one vector of Gaussians and appends the visible ones; the brightest colours are kept in `brightest`.
 template <class F, int Degree>
-static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Packer<F>* packer) {
+static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Packer<F>* packer, F* brightest) {
   const Gaussians& g = *frame.scene.gaussians;
   const int mouth = frame.mouth_moves ? block - g.mouth_begin : -1;
   const size_t block_floats = kGaussianFields * kLanes;
@@ -134,10 +144,8 @@ static EMOTAG_INLINE void project_vector(Frame& frame, int block, int lane, Pack
   constexpr int kRest = (sh_coefficients(Degree) - 1) * 3 * kLanes;
   F colour[3];
   colour_of<F, Degree>(frame, bound.mean, geometry, g.sh.data() + static_cast<size_t>(block) * kRest + lane, colour);
-  F fields[kDrawnFields] = {s.u, s.v, s.qa, s.qb, s.qc, level, s.half_x};
-  for (int c = 0; c < 3; ++c) fields[kRed + c] = colour[c];
-  fields[kDrawnFields - 1] = F(0.0f);
-  packer->template append<kDrawnFields>(visible, s, bound.mean.z, fields, [](float*, int) {});
+  *brightest = max(*brightest, keep(visible, max(max(colour[0], colour[1]), colour[2])));
+  packer->append(visible, s, bound.mean.z, record_writer(frame, s, level, colour));
 }
 
 template <class F, int Degree>
@@ -146,9 +154,14 @@ void project_blocks(Frame& frame, int chunk) {
   const int first = chunk * kChunkBlocks, blocks = frame.scene.gaussians->blocks;
   const int last = first + kChunkBlocks < blocks ? first + kChunkBlocks : blocks;
   Packer<F> packer(frame, chunk);
+  F brightest(0.0f);
   for (int b = first; b < last; ++b)
-    for (int lane = 0; lane < kLanes; lane += F::width) project_vector<F, Degree>(frame, b, lane, &packer);
+    for (int lane = 0; lane < kLanes; lane += F::width) project_vector<F, Degree>(frame, b, lane, &packer, &brightest);
   packer.finish();
+  alignas(64) float colours[F::width];
+  F::store(colours, brightest);
+  for (float colour : colours) colours[0] = max(colours[0], colour);
+  frame.brightest[chunk] = colours[0];
 }
 
 // Projects one chunk of kProjectChunk Gaussians.

@@ -29,12 +29,14 @@ static EMOTAG_INLINE void load_trace(const Trace& trace, const int32_t* list, in
                                      TraceGroup<Channels>* group) {
   for (int at = 0; at < count; at += F::width) {
     const Members<F> member(list + at, count - at);
-    prefetch_records(trace, list + at + F::width, F::width);
+    prefetch_records<simd::kRecord>(trace.records.data(), list + at + F::width, F::width);
     F r[simd::kRecord];
     simd::load_records<F>(trace.records.data(), member.index, r);
     for (int f = 0; f < kShapeFields; ++f) F::store(group->field[f] + at, r[f]);
     for (int c = 0; c < Channels; ++c) F::store(group->field[kShapeFields + c] + at, r[channel_field(c)]);
-    store_ellipses(r, static_cast<float>(corner.x), static_cast<float>(corner.y), at, &group->ellipses);
+    const F first_tile = truncate(r[kTiles] * F(1.0f / 256.0f)), last_tile = fnma(first_tile, F(256.0f), r[kTiles]);
+    store_ellipses(r, r[kHalfX], first_tile, last_tile, static_cast<float>(corner.x), static_cast<float>(corner.y), at,
+                   &group->ellipses);
   }
   collect_hits<F>(group->ellipses, count, done, group->hits);
 }

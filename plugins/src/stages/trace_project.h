@@ -69,16 +69,18 @@ static EMOTAG_INLINE void trace_vector(const WorldGaussians& g, Trace& trace, in
   const Columns<F> sh(g.sh, index, g.stored_coefficients * 3);
   for (int c = 0; c < kColours; ++c)
     fields[kRed + c] = sh_colour<Degree>(sh[c], basis, [&](int k) { return sh[3 * k + c]; });
-  const F ellipse[kHalfX] = {s.u, s.v, s.qa, s.qb, s.qc, level};
-  for (int f = 0; f < kHalfX; ++f) fields[f] = ellipse[f];
-  fields[kHalfX] = s.half_x;
+  const F ellipse[kRed] = {s.u, s.v, s.qa, s.qb, s.qc, level, s.half_x, fma(s.tile_x0, F(256.0f), s.tile_x1)};
+  for (int f = 0; f < kRed; ++f) fields[f] = ellipse[f];
   for (int f = kFeature; f < simd::kRecord; ++f) fields[f] = F(0.0f);
   if (g.features != nullptr) {
     const Columns<F> features(g.features, index, kMaxFeatures);
     for (int f = 0; f < kMaxFeatures; ++f) fields[kFeature + f] = features[f];
   }
-  packer->template append<simd::kRecord>(
-      visible, s, at.mean.z, fields, [&](float* record, int i) { memcpy(record + kSource, index + i, sizeof index[i]); });
+  packer->append(visible, s, at.mean.z, [&](const auto& place_of) {
+    const auto record = [&](int i) { return trace.records.data() + place_of(i) * simd::kRecord; };
+    simd::store_records<F>(fields, record);
+    for (int i = 0; i < F::width; ++i) memcpy(record(i) + kSource, index + i, sizeof index[i]);
+  });
 }
 
 template <class F, int Degree>

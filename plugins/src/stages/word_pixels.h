@@ -15,11 +15,12 @@ struct WordPixels {
   static constexpr int kVectors = kBlockPixels / F::width;
   using Words = typename F::Words;
   using Number = int16_t;
-  using Colour = int32_t;  // one word twice
+  using Colour = int32_t;  // of a group's members: one word twice
   static constexpr float kLevelUnit = 4096.0f, kLevelBias = 8.0f;  // stored: 8…16, and saturated there; less is cut
   static constexpr int kClear = 32767;
-  static constexpr float kColourUnit = 1.0f / 16000.0f;  // no power of two: half of white's products would be ties, all up
-  static_assert(kBrightest < 2.0f);
+  // 1/16000 is no power of two: half of white's products would be ties, all up.
+  static constexpr float kColourUnit = 32768.0f / (kClear * kWordColours);
+  static_assert(kBrightest * kWordColours < 32768.0f);
 
   struct Level {
     Words value;
@@ -29,8 +30,12 @@ struct WordPixels {
   Words clear, r, g, b;
 
   EMOTAG_HD F row(int i) { return F::word_y(i); }
-  EMOTAG_HD void set_colour(const float* from, Colour* to) {
-    Words::store_twice(to, from, 32768.0f / (kClear * kColourUnit));
+  // Those of one vector of members, from their records.
+  template <class Colours>
+  EMOTAG_HD void load_colours(const Frame&, const int32_t*, const F* record, int at, Colours& to) {
+    F::store_low_twice(to[0] + at, record[kRedGreen]);
+    F::store_high_twice(to[1] + at, record[kRedGreen]);
+    F::store_low_twice(to[2] + at, record[kBlueTiles]);
   }
   EMOTAG_HD void erase(Number (*value)[kBlockPixels]) {
     Words::store(value[0], Words(kClear));
@@ -63,13 +68,14 @@ struct WordPixels {
     const Words power = plus_saturated(high_product(fraction, slope), word(1.00173167f * kOne));
     return high_product(power, octave);
   }
-  EMOTAG_INLINE void blend(const Colour* colour, const Level& level) {
+  template <class Colours>
+  EMOTAG_INLINE void blend(const Colours& colour, int j, const Level& level) {
     const Words alpha = min(alpha_of(level), Words(static_cast<int>(constants::kAlphaMax * 32768.0f)));
     const Words weight = rounded_product(alpha, clear);
     clear = clear - weight;
-    r = r + rounded_product(weight, Words::all(colour));
-    g = g + rounded_product(weight, Words::all(colour + 1));
-    b = b + rounded_product(weight, Words::all(colour + 2));
+    r = r + rounded_product(weight, Words::all(colour[0] + j));
+    g = g + rounded_product(weight, Words::all(colour[1] + j));
+    b = b + rounded_product(weight, Words::all(colour[2] + j));
   }
   EMOTAG_INLINE bool opaque() const {
     return !any_above(clear, Words(static_cast<int>(constants::kStopDrawing * kClear)));

@@ -153,24 +153,6 @@ class Renderer:
         """As `timings`, but processor time of the thread that called `draw`: the whole cost if threads is 1."""
         return dict(zip(STAGES, self._kernel.cpu_milliseconds(), strict=True))
 
-    def record_laps(self) -> None:
-        """From the next frame on, keep what each piece of it costs: `laps`.
-
-        Raises:
-            ControlError: if several threads share a frame.
-        """
-        if self.threads != 1:
-            raise ControlError(f"laps are of a renderer with one thread; this one has {self.threads}")
-        self._kernel.record_laps()
-
-    @property
-    def laps(self) -> list[float]:
-        """Milliseconds of processor time of the last frame's pieces in turn; empty unless recorded.
-
-        A piece is some microseconds long, too short for a neighbour on the machine to hit it every time.
-        """
-        return self._kernel.laps()
-
     def draw_alone(self, alone: bool) -> None:
         """Whether frames from now on are drawn by the calling thread alone, because the other cores have other work."""
         self._kernel.set_alone(alone)

@@ -244,8 +244,6 @@ void define_renderer(nb::module_& m) {
       .def("set_alone", &Renderer::set_alone, "alone"_a, nb::call_guard<nb::gil_scoped_release>())
       .def("milliseconds", [](const Renderer& self) { return stage_times(self.milliseconds()); })
       .def("cpu_milliseconds", [](const Renderer& self) { return stage_times(self.cpu_milliseconds()); })
-      .def("record_laps", &Renderer::record_laps)
-      .def("laps", &Renderer::laps)
       .def_prop_ro("isa", [](const Renderer& self) { return self.variant().name; })
       .def_prop_ro("threads", &Renderer::threads)
       .def_prop_ro("workspace_bytes", &Renderer::bytes);

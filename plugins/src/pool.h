@@ -11,7 +11,6 @@
 #include <thread>
 #include <vector>
 
-#include "clock.h"
 
 namespace emotag {
 
@@ -30,10 +29,7 @@ class Pool {
   template <class Work>
   void run(int chunks, const Work& work) {
     if (helpers_.empty() || alone_ || chunks <= 1) {
-      for (int i = 0; i < chunks; ++i) {
-        work(i);
-        if (laps_ != nullptr) laps_->push_back(clock_.lap());
-      }
+      for (int i = 0; i < chunks; ++i) work(i);
       return;
     }
     run_shared(chunks, [](const void* w, int chunk) { (*static_cast<const Work*>(w))(chunk); }, &work);
@@ -41,13 +37,6 @@ class Pool {
 
   // Whether the caller does all chunks of the next phases itself. To be set between phases.
   void set_alone(bool alone) { alone_ = alone; }
-
-  // Appends to `laps` the processor time, in milliseconds, since the lap before, at the end of every chunk from now on;
-  // null: no more. Only a pool of one thread does.
-  void record(std::vector<double>* laps) {
-    laps_ = laps;
-    clock_.lap();
-  }
 
  private:
   using Call = void (*)(const void* work, int chunk);
@@ -69,8 +58,6 @@ class Pool {
   std::condition_variable wake_, finished_;
   std::vector<std::thread> helpers_;
   bool alone_ = false;
-  std::vector<double>* laps_ = nullptr;
-  CpuClock clock_;
 };
 
 }  // namespace emotag

@@ -92,8 +92,6 @@ void Renderer::draw(const Controls& controls, const View& view, const Output& ou
   const Scene& scene = frame_.scene;
   frame_.view = view;
   frame_.output = output;
-  laps_.clear();
-  if (recording_) pool_.record(&laps_);
   timed(kSkin, [&] {
     prepare_pose(*scene.head, controls.expression, controls.pose, controls.translation, &frame_.pose);
     run_ranges(pool_, scene.head->blocks, kSkinChunk, [&](int first, int last) {

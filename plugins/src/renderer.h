@@ -37,9 +37,6 @@ class Renderer {
   // Of the last frame, by stage: elapsed, and processor time of the calling thread alone.
   const double* milliseconds() const { return milliseconds_; }
   const double* cpu_milliseconds() const { return cpu_milliseconds_; }
-  // The same in pieces, one for each chunk of work: from the next frame on, if it draws with one thread.
-  void record_laps() { recording_ = true; }
-  const std::vector<double>& laps() const { return laps_; }
   const Variant& variant() const { return variant_; }
   int threads() const { return pool_.threads(); }
   size_t bytes() const;
@@ -58,8 +55,6 @@ class Renderer {
   double milliseconds_[kStages] = {};
   double cpu_milliseconds_[kStages] = {};
   bool bright_ = false;  // whether a colour of the newest frame is above kBrightest
-  bool recording_ = false;
-  std::vector<double> laps_;
 };
 
 }  // namespace emotag

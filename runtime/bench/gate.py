@@ -1,15 +1,15 @@
 """The gate: a stage that costs more than it did, in the weather of the baseline, fails.
 
-What is compared are the floors of measure.py. The bundle is loaded several times, because where arrays happen to lie
-in memory changes what a stage costs by a few per cent, and stays what it is until they are made again. Each load is
-judged by its own weather, and the lower quartile of its loads is what a stage costs: what disturbs a load mostly makes
-it dearer, now and then it hits the calibration alone and makes it look cheaper, and a quartile of several heeds
-neither. The lowest of all would be cheaper the more loads there are. A stage above its limit after `LEAST_LOADS` is
-measured again, up to `MOST_LOADS`, because a regression is there every time and a disturbance is not.
+Every round of measure.py is judged by its own weather, and a load of the bundle costs the lower quartile of its rounds.
+The bundle is loaded several times, because where arrays happen to lie in memory changes what a stage costs by a few
+per cent, and stays what it is until they are made again; a stage costs the lower quartile of the loads. Most of what
+disturbs makes a stage dearer, but the lowest of all would be cheaper the more loads there are. A stage above its limit
+after `LEAST_LOADS` is measured again, up to `MOST_LOADS`, because a regression is there every time and a disturbance
+is not.
 
 A stage is partly arithmetic, which costs what the processor's clock says, and partly waits for a cache that neighbours
 share. How much of it follows the yardstick of memory is measured with the baseline, half of whose loads are taken
-beside a process that presses on the cache: `follows`. The weather of a load is what the same code would cost in it, as
+beside a process that presses on the cache: `follows`. The weather of a round is what the same code would cost in it, as
 a share of what it cost then: (1 - follows) · arithmetic + follows · memory, each in units of the baseline's.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import numpy as np
 from ..errors import ControlError, OutputError
 from ..output import check_output, partial_name
 from .machine import Machine
-from .measure import AUDIO, DRAW, MOTION, OVERHEAD, Costs, Floors
+from .measure import AUDIO, DRAW, MOTION, OVERHEAD, Costs, Rounds, Seen
 from .neighbour import pressing_neighbour
 from .probe import KERNELS
 
@@ -41,7 +41,7 @@ _SCHEMA = 4
 # What `follows` is taken for where the neighbour hardly moves the yardstick; elsewhere it weighs as much as a change of
 # _STILL would.
 _USUAL = {AUDIO: 0.5, MOTION: 0.05, DRAW: 0.08, OVERHEAD: 0.3}
-_STILL = 0.1
+_STILL = 0.02
 
 Load = Callable[[], Costs]
 """Loads the bundle and makes its stages ready."""
@@ -49,82 +49,72 @@ Load = Callable[[], Costs]
 
 @dataclass(frozen=True)
 class StageBaseline:
-    """ms: processor milliseconds there and then. follows: share of it that goes with the yardstick of memory, 0…1."""
+    """What a stage or kernel cost there and then, `ms`, beside arithmetic and a yardstick of memory of so much, all in
+    processor milliseconds. follows: share of it that goes with the yardstick, 0…1."""
 
     ms: float
+    arithmetic: float
+    memory: float
     follows: float
+
+    @staticmethod
+    def measured(name: str, loads: Sequence[Rounds]) -> StageBaseline:
+        """That of some loads."""
+        quartiles = [np.percentile([astuple(seen) for seen in load[name]], _QUARTILE, axis=0) for load in loads]
+        # Between the loads alone and those beside the neighbour; a median would be at the edge of either.
+        middle = Seen(*np.percentile(quartiles, (25, 75), axis=0).mean(axis=0).tolist())
+        follows = _follows(name, [Seen(*quartile.tolist()) for quartile in quartiles], middle)
+        draft = StageBaseline(middle.ms, middle.arithmetic, middle.memory, follows)
+        return replace(draft, ms=draft.cost(loads, name))
+
+    def cost(self, loads: Sequence[Rounds], name: str) -> float:
+        """Milliseconds that it would have cost in the weather of the baseline."""
+        return _of_loads([seen.ms / self._weather(seen) for seen in load[name]] for load in loads if name in load)
+
+    def _weather(self, seen: Seen) -> float:
+        return (1 - self.follows) * seen.arithmetic / self.arithmetic + self.follows * seen.memory / self.memory
+
+
+def _of_loads(loads: Iterable[Sequence[float]]) -> float:
+    """The lower quartile of the loads, each being the lower quartile of its rounds."""
+    return float(np.percentile([np.percentile(rounds, _QUARTILE) for rounds in loads], _QUARTILE))
+
+
+def _follows(name: str, loads: Sequence[Seen], middle: Seen) -> float:
+    """Slope of a stage or kernel over the yardstick, both beyond the arithmetic, by least squares."""
+    usual = _USUAL[name if name in _USUAL else DRAW]
+    if middle.ms == 0:
+        return usual
+    ms, arithmetic, memory = (np.array([astuple(load) for load in loads]) / astuple(middle)).T
+    memory, ms = memory - arithmetic, ms - arithmetic
+    slope = (usual * _STILL**2 + np.mean(memory * ms)) / (_STILL**2 + np.mean(memory * memory))
+    return float(np.clip(slope, 0, 1))
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the stages and kernels of a bundle cost on one kind of machine, beside arithmetic and a yardstick of memory
-    of so many processor milliseconds."""
+    """What the stages and kernels of a bundle cost on one kind of machine."""
 
     machine: str
     bundle: str
-    arithmetic: float
-    memory: float
     stages: Mapping[str, StageBaseline]
 
     @staticmethod
     def measured(load: Load, bundle: str) -> Baseline:
         """That of this machine, now."""
-        found = []
+        loads = []
         for _ in range(_BASELINE_LOADS):  # in turn: other neighbours come and go
-            found.append(load().measure())
+            loads.append(load().measure())
             with pressing_neighbour():
-                found.append(load().measure())
-        arithmetic = float(np.median([floors.arithmetic for floors in found]))
-        memory = float(np.median([floors.memory for floors in found]))
-        stages = {}
-        for name in found[0].ms:
-            seen = [Seen(f.ms[name], f.arithmetic / arithmetic, f.memory / memory) for f in found]
-            follows = _follows(name, seen)
-            stages[name] = StageBaseline(_quartile(one.ms / one.weather(follows) for one in seen), follows)
-        return Baseline(Machine.here().key, bundle, arithmetic, memory, stages)
-
-    def cost(self, loads: Sequence[Floors], name: str) -> float:
-        """Milliseconds that a stage or kernel would have cost in the weather of the baseline."""
-        follows = self.stages[name].follows
-        seen = (Seen(f.ms[name], f.arithmetic / self.arithmetic, f.memory / self.memory) for f in loads if name in f.ms)
-        return _quartile(one.ms / one.weather(follows) for one in seen)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A stage or kernel in one load: processor milliseconds; arithmetic and yardstick in units of the baseline's."""
-
-    ms: float
-    arithmetic: float
-    memory: float
-
-    def weather(self, follows: float) -> float:
-        """What the same code would cost in this load, as a share of what it cost in the baseline."""
-        return (1 - follows) * self.arithmetic + follows * self.memory
-
-
-def _quartile(values: Iterable[float]) -> float:
-    return float(np.percentile(list(values), _QUARTILE))
-
-
-def _follows(name: str, seen: Sequence[Seen]) -> float:
-    """Slope of a stage or kernel over the yardstick, both beyond the arithmetic, by least squares."""
-    usual = _USUAL[name if name in _USUAL else DRAW]
-    middle = float(np.median([one.ms for one in seen]))
-    if middle == 0:
-        return usual
-    above, below = usual * _STILL**2, _STILL**2
-    for one in seen:
-        memory = one.memory - one.arithmetic
-        above += memory * (one.ms / middle - one.arithmetic)
-        below += memory**2
-    return min(max(above / below, 0.0), 1.0)
+                loads.append(load().measure())
+        stages = {name: StageBaseline.measured(name, loads) for name in loads[0]}
+        return Baseline(Machine.here().key, bundle, stages)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One stage: milliseconds in the weather of the baseline, in the baseline and at most; those that were measured (as
-    the cost, the lower quartile), and the kernels that grew with it."""
+    """One stage: milliseconds in the weather of the baseline, in the baseline and at most; those that were measured
+    (the same statistic), and the kernels that grew with it."""
 
     stage: str
     cost: float
@@ -165,17 +155,18 @@ def check(load: Load, baseline: Baseline, tolerance: float = TOLERANCE) -> list[
         loads.append(load().measure(failed))
 
 
-def _verdict(loads: Sequence[Floors], name: str, baseline: Baseline, tolerance: float) -> Verdict:
-    before, cost = baseline.stages[name].ms, baseline.cost(loads, name)
+def _verdict(loads: Sequence[Rounds], name: str, baseline: Baseline, tolerance: float) -> Verdict:
+    before = baseline.stages[name].ms
+    cost = baseline.stages[name].cost(loads, name)
     limit = before * (1 + tolerance * (_OVERHEAD_SHARE if name == OVERHEAD else 1))
     grown = () if name != DRAW or cost <= limit else _grown(loads, baseline, tolerance)
-    measured = _quartile(floors.ms[name] for floors in loads if name in floors.ms)
+    measured = _of_loads([seen.ms for seen in rounds[name]] for rounds in loads if name in rounds)
     return Verdict(name, cost, before, limit, measured, grown)
 
 
-def _grown(loads: Sequence[Floors], baseline: Baseline, tolerance: float) -> tuple[str, ...]:
+def _grown(loads: Sequence[Rounds], baseline: Baseline, tolerance: float) -> tuple[str, ...]:
     known = [name for name in KERNELS if name in baseline.stages and baseline.stages[name].ms > 0]
-    changes = {name: baseline.cost(loads, name) / baseline.stages[name].ms - 1 for name in known}
+    changes = {name: baseline.stages[name].cost(loads, name) / baseline.stages[name].ms - 1 for name in known}
     return tuple(f"{name} {change:+.0%}" for name, change in changes.items() if change > tolerance)
 
 
@@ -204,12 +195,14 @@ def read_baseline(path: Path, bundle: str) -> tuple[Baseline, bool]:
 
 
 def _baseline(entry: Any) -> Baseline:
-    stages = {name: StageBaseline(float(s["ms"]), float(s["follows"])) for name, s in entry["stages"].items()}
-    arithmetic, memory = float(entry["arithmetic"]), float(entry["memory"])
-    usable = all(0 <= stage.ms < math.inf and 0 <= stage.follows <= 1 for stage in stages.values())
-    if not (usable and 0 < arithmetic < math.inf and 0 < memory < math.inf):  # NaN is none of these
-        raise ValueError
-    return Baseline(str(entry["machine"]), str(entry["bundle"]), arithmetic, memory, stages)
+    stages = {
+        name: StageBaseline(**{key: float(value) for key, value in s.items()}) for name, s in entry["stages"].items()
+    }
+    for stage in stages.values():
+        calibrated = 0 < stage.arithmetic < math.inf and 0 < stage.memory < math.inf  # NaN is neither
+        if not (calibrated and 0 <= stage.ms < math.inf and 0 <= stage.follows <= 1):
+            raise ValueError
+    return Baseline(str(entry["machine"]), str(entry["bundle"]), stages)
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:

@@ -1,19 +1,18 @@
-"""Stages and calibration in turn, in processor time, and the statistic that the gate compares.
+"""Stages and calibration in turn, in processor time: what the gate compares.
 
 Processor time on a shared machine has a floor, reached when no neighbour presses on the shared caches, and a tail of
-any length above it. The longer a call, the less often it finds a quiet moment from end to end. So what can be cut is
-taken in pieces, the same ones in every call: the chunks of a picture (the same picture every time), the stretches of a
-step between its stages, the kinds of calibration. The statistic of each piece is a low percentile over many short
-rounds, and a stage costs the sum of its pieces': a neighbour that leaves quiet moments does not show, and one that
-never does slows the calibration or its yardstick of memory too. Each stage runs a few times in a row, so that its
-weights are in the caches whatever ran before, and so does the yardstick behind it.
+any length above it; and neighbours change within seconds. So a round is short: a stage is called a few times in a row,
+which puts its weights into the caches whatever ran before, between runs of the calibration, and the lowest of each
+counts. What a stage cost beside its calibration is known for every round by itself. The picture is the same in every
+call.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +25,6 @@ from .probe import KERNELS, Probe
 AUDIO, MOTION, DRAW, OVERHEAD = "audio", "motion", "draw", "overhead"
 GATED = (AUDIO, MOTION, DRAW, OVERHEAD)
 ROUNDS = 25
-FLOOR = 1  # percentile
 _WARM_UP = 12  # frames, the last of which is drawn again and again
 _CALLS = {AUDIO: 6, MOTION: 6, DRAW: 3, OVERHEAD: 4}
 _PASSES = 2  # of the yardstick of memory, behind a stage's calls
@@ -37,30 +35,17 @@ Extra = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Floors:
-    """The least that stages and kernels (by name), the arithmetic of the calibration and its yardstick of memory cost,
-    in processor milliseconds."""
+class Seen:
+    """A stage or kernel in one round: processor milliseconds of its lowest call, of the arithmetic of the calibration
+    around it and of its yardstick of memory."""
 
-    ms: Mapping[str, float]
+    ms: float
     arithmetic: float
     memory: float
 
 
-@dataclass
-class Samples:
-    """Processor milliseconds of single calls in pieces, by stage or kernel, and of single calibrations."""
-
-    calls: dict[str, list[Sequence[float]]] = field(default_factory=dict)
-    arithmetic: list[Sequence[float]] = field(default_factory=list)
-    memory: list[Sequence[float]] = field(default_factory=list)
-
-    def add(self, name: str, pieces: Sequence[float]) -> None:
-        self.calls.setdefault(name, []).append(pieces)
-
-    def floors(self) -> Floors:
-        """The statistic."""
-        ms = {name: _floor(times) for name, times in self.calls.items()}
-        return Floors(ms, _floor(self.arithmetic), _floor(self.memory))
+Rounds = Mapping[str, Sequence[Seen]]
+"""What one load of the bundle cost: stages and kernels by name."""
 
 
 class Costs:
@@ -69,60 +54,56 @@ class Costs:
     def __init__(self, model: Model, extra: Extra | None = None) -> None:
         self._probe = Probe(model, extra=extra)
         self._calibration = Calibration()
-        stages: dict[str, Callable[[], Sequence[float]]] = {
+        stages: dict[str, Callable[[], float]] = {
             AUDIO: lambda: _timed(self._probe.encode),
             MOTION: lambda: _timed(self._probe.move),
-            DRAW: self._probe.redraw,
+            DRAW: lambda: _timed(self._probe.redraw),
         }
         if model.manifest.audio is None:
             del stages[AUDIO]
         else:
             step = StepOverhead(Avatar(model, width=64, height=64))
-            stages[OVERHEAD] = lambda: step.stretches(extra)
-        self._stages: Mapping[str, Callable[[], Sequence[float]]] = stages
+            stages[OVERHEAD] = lambda: sum(step.stretches(extra))
+        self._stages: Mapping[str, Callable[[], float]] = stages
         for _ in range(_WARM_UP):
             self._probe.frame()
-        for _ in range(2):
-            self._round(Samples(), self.names)
+        self.measure(rounds=2)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Stages that a bundle has: one without encoder has neither audio nor steps."""
         return tuple(self._stages)
 
-    def measure(self, names: Collection[str] | None = None, rounds: int = ROUNDS) -> Floors:
+    def measure(self, names: Collection[str] | None = None, rounds: int = ROUNDS) -> Rounds:
         """What these stages cost (all by default), and with draw its kernels."""
-        samples = Samples()
+        wanted = self.names if names is None else names
+        needed = {*wanted, AUDIO} if MOTION in wanted else wanted  # motion takes what audio has encoded
+        found: dict[str, list[Seen]] = defaultdict(list)
         for _ in range(rounds):
-            self._round(samples, self.names if names is None else names)
-        return samples.floors()
+            for name in self._stages:
+                if name not in needed:
+                    continue
+                for part, seen in self._round(name).items():
+                    if name in wanted:
+                        found[part].append(seen)
+        return dict(found)
 
-    def _round(self, samples: Samples, names: Collection[str]) -> None:
-        needed = {*names, AUDIO} if MOTION in names else names  # motion takes what audio has encoded
-        for name, stage in self._stages.items():
-            if name not in needed:
-                continue
-            self._calibrate(samples)
-            for _ in range(_CALLS[name]):
-                pieces = stage()
-                if name in names:
-                    samples.add(name, pieces)
-                if name == DRAW:
-                    for kernel, part in zip(KERNELS, self._probe.kernels, strict=True):
-                        samples.add(kernel, [part])
-            samples.memory += [self._calibration.memory() for _ in range(_PASSES)]
-            self._calibrate(samples)
-
-    def _calibrate(self, samples: Samples) -> None:
-        samples.arithmetic += [self._calibration.run() for _ in range(_CALIBRATIONS)]
-
-
-def _floor(calls: Sequence[Sequence[float]]) -> float:
-    """The floors of the pieces, added up."""
-    return float(np.percentile(np.array(calls), FLOOR, axis=0).sum())
+    def _round(self, name: str) -> Mapping[str, Seen]:
+        """One stage, and with draw its kernels."""
+        arithmetic = [self._calibration.run() for _ in range(_CALIBRATIONS)]
+        calls: dict[str, list[float]] = defaultdict(list)
+        for _ in range(_CALLS[name]):
+            calls[name].append(self._stages[name]())
+            if name == DRAW:
+                for kernel, ms in zip(KERNELS, self._probe.kernels, strict=True):
+                    calls[kernel].append(ms)
+        memory = min(sum(self._calibration.memory()) for _ in range(_PASSES))
+        arithmetic += [self._calibration.run() for _ in range(_CALIBRATIONS)]
+        least = float(np.min(arithmetic, axis=0).sum())  # of each kind
+        return {part: Seen(min(times), least, memory) for part, times in calls.items()}
 
 
-def _timed(call: Callable[[], None]) -> Sequence[float]:
+def _timed(call: Callable[[], None]) -> float:
     start = time.thread_time_ns()
     call()
-    return (1e-6 * (time.thread_time_ns() - start),)
+    return 1e-6 * (time.thread_time_ns() - start)

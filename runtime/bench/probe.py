@@ -124,17 +124,12 @@ class Probe:
         self._drawn += 1
         self._extra("draw")
 
-    def redraw(self) -> list[float]:
-        """The newest picture once more; processor milliseconds of its pieces, the last being all beside the kernels."""
+    def redraw(self) -> None:
+        """Draws the newest picture once more."""
         if self._still is None:
-            self._renderer.record_laps()
             self._still = self._motion.copy()
-        start = _now()
         self._painter.draw(self._model.cues.at(self._drawn - 1), self._still, None, self._background, self._out)
         self._extra("draw")
-        whole = _now() - start
-        laps = self._renderer.laps
-        return [*laps, whole - sum(laps)]
 
     @property
     def kernels(self) -> tuple[float, ...]:

@@ -99,7 +99,7 @@ def show_failures(bundle: Path, baseline: Baseline, share: float) -> list[dict[s
     """Part 1: a row for every stage that got work."""
     unit, rows = unit_milliseconds(), []
     for stage in GATED:
-        wanted = share * baseline.stages[stage].ms * (5 if stage == OVERHEAD else 1)
+        wanted = share * baseline.stages[stage].typical * (5 if stage == OVERHEAD else 1)
         extra = adds(stage, max(1, round(wanted / unit)))
         verdicts = check(lambda extra=extra: load(bundle, extra), baseline)
         rows.append({"stage": stage, "added_ms": wanted, "load": Machine.here().load, **row(verdicts)})

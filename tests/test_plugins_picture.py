@@ -70,6 +70,24 @@ def test_colours_far_above_white(isa: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_brightness_that_comes_and_goes_with_the_view(isa: str) -> None:
+    """A renderer keeps colours as floats for frames that need them; its pictures are those of a new one."""
+    head = egg.head()
+    gaussians = egg.gaussians(head, 3000)
+    sh = gaussians.sh.copy()
+    sh[::3, 2] += 6  # brightest from behind, none from the front
+    scene = plugins.Scene(head, replace(gaussians, sh=sh))
+    controls, used, room = egg.controls(head), plugins.Renderer(scene, 1, isa), []
+    for turn in (0.1, 0.2, np.pi, np.pi + 0.2, 0.1, np.pi):
+        camera = egg.camera(96, 96, turn)
+        picture = used.draw(*controls, camera)
+        assert np.array_equal(picture, plugins.Renderer(scene, 1, isa).draw(*controls, camera))
+        room.append(used.workspace_bytes)
+    assert room[2] >= room[1] + (0 if isa == "plain" else 16 * 3000)  # plain blends nothing but floats
+    assert room[0] == room[1] and room[2] == room[5]
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_needles_of_full_opacity_have_no_gaps(isa: str) -> None:
     """Rounding may raise their levels above that of an opacity of 1. A faint glow behind is blended in floats."""
     head = egg.head()

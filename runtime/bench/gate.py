@@ -7,17 +7,17 @@ disturbs makes a stage dearer, but the lowest of all would be cheaper the more l
 after `LEAST_LOADS` is measured again, up to `MOST_LOADS`, because a regression is there every time and a disturbance
 is not.
 
-A stage is partly arithmetic, which costs what the processor's clock says, and partly waits for a cache that neighbours
-share. How much of it follows the yardstick of memory is measured with the baseline, half of whose loads are taken
-beside a process that presses on the cache: `follows`. The weather of a round is what the same code would cost in it, as
-a share of what it cost then: (1 - follows) · arithmetic + follows · memory, each in units of the baseline's.
+The weather of a round is what its calibration cost: arithmetic, which goes with the clock of the processor, and the
+yardstick of memory, which goes with what neighbours leave of the shared cache. What a stage costs in each weather is
+measured with the baseline, half of whose loads are taken beside a process that presses on that cache. It is neither
+the same for all stages nor a straight line: nothing is lost until weights no longer fit. So a baseline has a curve for
+every stage, over the yardstick in units of the arithmetic, and a round costs so many times what the curve says.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import numpy as np
 from ..errors import ControlError, OutputError
 from ..output import check_output, partial_name
 from .machine import Machine
-from .measure import AUDIO, DRAW, MOTION, OVERHEAD, Costs, Rounds, Seen
+from .measure import DRAW, OVERHEAD, Costs, Rounds, Seen
 from .neighbour import pressing_neighbour
 from .probe import KERNELS
 
@@ -38,10 +38,9 @@ TOLERANCE = 0.06
 FOREIGN_TOLERANCE = 0.6  # against the baseline of another kind of machine: only gross losses can be told
 _OVERHEAD_SHARE = 5  # times the tolerance: a quarter of a millisecond of Python varies more than the stages do
 _SCHEMA = 4
-# What `follows` is taken for where the neighbour hardly moves the yardstick; elsewhere it weighs as much as a change of
-# _STILL would.
-_USUAL = {AUDIO: 0.5, MOTION: 0.05, DRAW: 0.08, OVERHEAD: 0.3}
-_STILL = 0.02
+_KNOTS = 6  # of a curve: 80 rounds each
+_TINY = 1e-9
+_LEAST_KERNEL = 0.01  # ms: of less, the clock says nothing
 
 Load = Callable[[], Costs]
 """Loads the bundle and makes its stages ready."""
@@ -49,46 +48,46 @@ Load = Callable[[], Costs]
 
 @dataclass(frozen=True)
 class StageBaseline:
-    """What a stage or kernel cost there and then, `ms`, beside arithmetic and a yardstick of memory of so much, all in
-    processor milliseconds. follows: share of it that goes with the yardstick, 0…1."""
+    """What a stage or kernel cost in each weather.
 
-    ms: float
+    arithmetic: processor milliseconds of the calibration. memory: the yardstick in units of that, ascending. ms: what
+    the stage cost there, never less with more memory, in processor milliseconds where arithmetic cost `arithmetic`.
+    Before the curve it costs what it does at its beginning; behind its end it goes on as from the one to the other.
+    """
+
     arithmetic: float
-    memory: float
-    follows: float
+    memory: tuple[float, ...]
+    ms: tuple[float, ...]
 
     @staticmethod
     def measured(name: str, loads: Sequence[Rounds]) -> StageBaseline:
-        """That of some loads."""
-        quartiles = [np.percentile([astuple(seen) for seen in load[name]], _QUARTILE, axis=0) for load in loads]
-        # Between the loads alone and those beside the neighbour; a median would be at the edge of either.
-        middle = Seen(*np.percentile(quartiles, (25, 75), axis=0).mean(axis=0).tolist())
-        follows = _follows(name, [Seen(*quartile.tolist()) for quartile in quartiles], middle)
-        draft = StageBaseline(middle.ms, middle.arithmetic, middle.memory, follows)
-        return replace(draft, ms=draft.cost(loads, name))
+        """That of some loads: by so many rounds of neighbouring weather, the lower quartile of what they cost."""
+        ms, arithmetic, memory = np.array([astuple(seen) for load in loads for seen in load[name]]).T
+        usual = float(np.median(arithmetic))
+        bins = np.array_split(np.argsort(memory / arithmetic), _KNOTS)
+        knots = [float(np.median((memory / arithmetic)[rounds])) for rounds in bins]
+        costs = [float(np.percentile((ms / arithmetic * usual)[rounds], _QUARTILE)) for rounds in bins]
+        draft = StageBaseline(usual, tuple(knots), tuple(np.maximum.accumulate(costs).tolist()))
+        scale = draft.change(loads, name) + 1  # so that these loads are no change
+        return replace(draft, ms=tuple(cost * scale for cost in draft.ms))
 
-    def cost(self, loads: Sequence[Rounds], name: str) -> float:
-        """Milliseconds that it would have cost in the weather of the baseline."""
-        return _of_loads([seen.ms / self._weather(seen) for seen in load[name]] for load in loads if name in load)
+    @property
+    def typical(self) -> float:
+        """Milliseconds in the middle of the curve."""
+        return float(np.median(self.ms))
 
-    def _weather(self, seen: Seen) -> float:
-        return (1 - self.follows) * seen.arithmetic / self.arithmetic + self.follows * seen.memory / self.memory
+    def change(self, loads: Sequence[Rounds], name: str) -> float:
+        """Share by which it costs more than it did: the lower quartile of the loads, of each that of its rounds."""
+        of_loads = [
+            np.percentile([self._times(seen) for seen in load[name]], _QUARTILE) for load in loads if name in load
+        ]
+        return float(np.percentile(of_loads, _QUARTILE)) - 1
 
-
-def _of_loads(loads: Iterable[Sequence[float]]) -> float:
-    """The lower quartile of the loads, each being the lower quartile of its rounds."""
-    return float(np.percentile([np.percentile(rounds, _QUARTILE) for rounds in loads], _QUARTILE))
-
-
-def _follows(name: str, loads: Sequence[Seen], middle: Seen) -> float:
-    """Slope of a stage or kernel over the yardstick, both beyond the arithmetic, by least squares."""
-    usual = _USUAL[name if name in _USUAL else DRAW]
-    if middle.ms == 0:
-        return usual
-    ms, arithmetic, memory = (np.array([astuple(load) for load in loads]) / astuple(middle)).T
-    memory, ms = memory - arithmetic, ms - arithmetic
-    slope = (usual * _STILL**2 + np.mean(memory * ms)) / (_STILL**2 + np.mean(memory * memory))
-    return float(np.clip(slope, 0, 1))
+    def _times(self, seen: Seen) -> float:
+        memory = seen.memory / seen.arithmetic
+        slope = (self.ms[-1] - self.ms[0]) / max(self.memory[-1] - self.memory[0], _TINY)
+        then = float(np.interp(memory, self.memory, self.ms)) + slope * max(memory - self.memory[-1], 0.0)
+        return seen.ms / seen.arithmetic * self.arithmetic / max(then, _TINY)
 
 
 @dataclass(frozen=True)
@@ -113,32 +112,24 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One stage: milliseconds in the weather of the baseline, in the baseline and at most; those that were measured
-    (the same statistic), and the kernels that grew with it."""
+    """One stage: the share by which it costs more than in the baseline and may at most, in the same weather; typical
+    milliseconds of the baseline; and the kernels that grew with it."""
 
     stage: str
-    cost: float
-    baseline: float
+    change: float
     limit: float
-    ms: float
+    baseline: float
     grown: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        return self.cost <= self.limit
-
-    @property
-    def change(self) -> float:
-        """Share by which it costs more than the baseline."""
-        return self.cost / self.baseline - 1
+        return self.change <= self.limit
 
     def line(self) -> str:
         """For people: `draw      +11.2%  FAIL …`."""
         where = f" (kernels: {', '.join(self.grown)})" if self.grown else ""
-        bound = f"limit {self.limit / self.baseline - 1:+.1%}"
-        return (
-            f"{self.stage:<10}{self.change:>+8.1%}  {'ok' if self.passed else 'FAIL'}  {bound}, {self.ms:.2f} ms{where}"
-        )
+        bound = f"limit {self.limit:+.1%} of {self.baseline:.2f} ms"
+        return f"{self.stage:<10}{self.change:>+8.1%}  {'ok' if self.passed else 'FAIL'}  {bound}{where}"
 
 
 def check(load: Load, baseline: Baseline, tolerance: float = TOLERANCE) -> list[Verdict]:
@@ -156,17 +147,15 @@ def check(load: Load, baseline: Baseline, tolerance: float = TOLERANCE) -> list[
 
 
 def _verdict(loads: Sequence[Rounds], name: str, baseline: Baseline, tolerance: float) -> Verdict:
-    before = baseline.stages[name].ms
-    cost = baseline.stages[name].cost(loads, name)
-    limit = before * (1 + tolerance * (_OVERHEAD_SHARE if name == OVERHEAD else 1))
-    grown = () if name != DRAW or cost <= limit else _grown(loads, baseline, tolerance)
-    measured = _of_loads([seen.ms for seen in rounds[name]] for rounds in loads if name in rounds)
-    return Verdict(name, cost, before, limit, measured, grown)
+    stage = baseline.stages[name]
+    change, limit = stage.change(loads, name), tolerance * (_OVERHEAD_SHARE if name == OVERHEAD else 1)
+    grown = () if name != DRAW or change <= limit else _grown(loads, baseline, tolerance)
+    return Verdict(name, change, limit, stage.typical, grown)
 
 
 def _grown(loads: Sequence[Rounds], baseline: Baseline, tolerance: float) -> tuple[str, ...]:
-    known = [name for name in KERNELS if name in baseline.stages and baseline.stages[name].ms > 0]
-    changes = {name: baseline.stages[name].cost(loads, name) / baseline.stages[name].ms - 1 for name in known}
+    known = [name for name in KERNELS if name in baseline.stages and baseline.stages[name].typical > _LEAST_KERNEL]
+    changes = {name: baseline.stages[name].change(loads, name) for name in known}
     return tuple(f"{name} {change:+.0%}" for name, change in changes.items() if change > tolerance)
 
 
@@ -196,11 +185,13 @@ def read_baseline(path: Path, bundle: str) -> tuple[Baseline, bool]:
 
 def _baseline(entry: Any) -> Baseline:
     stages = {
-        name: StageBaseline(**{key: float(value) for key, value in s.items()}) for name, s in entry["stages"].items()
+        name: StageBaseline(float(s["arithmetic"]), tuple(map(float, s["memory"])), tuple(map(float, s["ms"])))
+        for name, s in entry["stages"].items()
     }
     for stage in stages.values():
-        calibrated = 0 < stage.arithmetic < math.inf and 0 < stage.memory < math.inf  # NaN is neither
-        if not (calibrated and 0 <= stage.ms < math.inf and 0 <= stage.follows <= 1):
+        values = np.array([*stage.memory, *stage.ms, stage.arithmetic])
+        curve = len(stage.memory) == len(stage.ms) > 0 and (np.diff(stage.memory) >= 0).all()
+        if not (curve and np.isfinite(values).all() and (values >= 0).all() and stage.arithmetic > 0):
             raise ValueError
     return Baseline(str(entry["machine"]), str(entry["bundle"]), stages)
 

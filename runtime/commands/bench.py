@@ -104,7 +104,7 @@ def _gate(options: argparse.Namespace) -> int:
     verdicts = check(lambda: Costs(Model.load(options.bundle, threads=1)), baseline, tolerance)
     for verdict in verdicts:
         print(verdict.line())
-    content = [{**vars(verdict), "passed": verdict.passed, "change": verdict.change} for verdict in verdicts]
+    content = [{**vars(verdict), "passed": verdict.passed} for verdict in verdicts]
     _write_json(options.json, {"machine": baseline.machine, "same_machine": same, "verdicts": content})
     failed = [verdict.stage for verdict in verdicts if not verdict.passed]
     if failed:
@@ -122,7 +122,7 @@ def _write_baseline(options: argparse.Namespace) -> int:
     write_baseline(options.write_baseline, baseline)
     print(f"{options.write_baseline}: {baseline.bundle} on {baseline.machine}")
     for part, stage in baseline.stages.items():
-        print(f"  {part:<10}{stage.ms:>8.2f} ms, {stage.follows:.0%} of it with the yardstick of memory")
+        print(f"  {part:<10}{stage.ms[0]:>8.2f} to {stage.ms[-1]:.2f} ms as memory goes")
     return 0
 
 

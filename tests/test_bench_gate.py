@@ -117,7 +117,7 @@ def test_unchanged_costs_pass_whatever_neighbours_leave_of_the_cache(baseline: B
 def test_a_baseline_knows_what_each_weather_costs(baseline: Baseline) -> None:
     for name, share in FOLLOWS.items():
         stage = baseline.stages[name]
-        assert list(stage.memory) == sorted(stage.memory) and list(stage.ms) == sorted(stage.ms)
+        assert list(stage.memory) == sorted(set(stage.memory))
         if MS[name] > 0:  # pressure was 0 for half of the loads, 0.8 for the others
             assert stage.ms[-1] / stage.ms[0] == pytest.approx(1 + 0.8 * share, rel=0.04), name
             assert stage.memory[-1] / stage.memory[0] == pytest.approx(1.8, rel=0.1), name
@@ -160,6 +160,25 @@ def test_a_change_is_the_lower_quartile_of_loads_and_of_their_rounds_each_in_its
     loads = [*map(load, (7, 4, 5, 6, 8)), {"draw": [Seen(1.0, 1.0, 1.0)]}]
     assert stage.change(loads, "motion") == pytest.approx(4.0)
     assert stage.typical == 2.5
+    assert stage.knows([{"motion": [Seen(1.0, 1.0, memory) for memory in (1.0, 3.0, 9.0)]}], "motion")
+    for memory in (1.9, 4.1):  # quieter than ever, or worse
+        assert not stage.knows([{"motion": [Seen(1.0, 1.0, memory)] * 2}], "motion")
+
+
+def test_behind_its_end_a_curve_grows_no_faster_than_the_yardstick() -> None:
+    """Where a neighbour hardly moved the yardstick the ends of a curve are noise, and so is what goes on from them."""
+    noise = StageBaseline(arithmetic=1.0, memory=(2.0, 2.02), ms=(2.0, 2.2))
+    assert noise.change([{"draw": [Seen(4.4, 1.0, 4.04)]}], "draw") == pytest.approx(0.0)
+    falling = StageBaseline(arithmetic=1.0, memory=(2.0, 4.0), ms=(2.2, 2.0))
+    assert falling.change([{"draw": [Seen(3.0, 1.0, 8.0)]}], "draw") == pytest.approx(0.5)
+
+
+def test_weather_that_the_baseline_does_not_know_is_said(baseline: Baseline) -> None:
+    known = check(loads(0), baseline)
+    assert all(verdict.known_weather and "weather" not in verdict.line() for verdict in known)
+    with pressing(4.0):
+        unknown = check(loads(0), baseline)
+    assert all(not verdict.known_weather and "no such weather" in verdict.line() for verdict in unknown)
 
 
 def test_the_yardstick_of_memory_is_taken_in_pieces() -> None:
@@ -277,7 +296,7 @@ def test_gate_passes_fails_by_name_and_says_when_the_machine_is_another(
 ) -> None:
     path, out = tmp_path / "baseline.json", tmp_path / "out.json"
     assert bench.main([str(bundle), "--write-baseline", str(path)]) == 0
-    assert "ms as memory goes" in capsys.readouterr().out
+    assert "pressure on the cache" in capsys.readouterr().out
     # Wide, because stages of a few microseconds are not what the gate is for.
     command = [str(bundle), "--gate", str(path), "--tolerance", "5", "--json", str(out)]
     assert bench.main(command) == 0

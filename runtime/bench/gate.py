@@ -51,8 +51,8 @@ class StageBaseline:
     """What a stage or kernel cost in each weather.
 
     arithmetic: processor milliseconds of the calibration. memory: the yardstick in units of that, ascending. ms: what
-    the stage cost there, never less with more memory, in processor milliseconds where arithmetic cost `arithmetic`.
-    Before the curve it costs what it does at its beginning; behind its end it goes on as from the one to the other.
+    the stage cost there, in processor milliseconds where arithmetic cost `arithmetic`. Before the curve it costs what
+    it does at its beginning; behind its end it goes on as from the one to the other, but not faster than the yardstick.
     """
 
     arithmetic: float
@@ -67,7 +67,7 @@ class StageBaseline:
         bins = np.array_split(np.argsort(memory / arithmetic), _KNOTS)
         knots = [float(np.median((memory / arithmetic)[rounds])) for rounds in bins]
         costs = [float(np.percentile((ms / arithmetic * usual)[rounds], _QUARTILE)) for rounds in bins]
-        draft = StageBaseline(usual, tuple(knots), tuple(np.maximum.accumulate(costs).tolist()))
+        draft = StageBaseline(usual, tuple(knots), tuple(costs))
         scale = draft.change(loads, name) + 1  # so that these loads are no change
         return replace(draft, ms=tuple(cost * scale for cost in draft.ms))
 
@@ -83,10 +83,18 @@ class StageBaseline:
         ]
         return float(np.percentile(of_loads, _QUARTILE)) - 1
 
+    def knows(self, loads: Sequence[Rounds], name: str) -> bool:
+        """Whether most rounds were in weather that the curve is about."""
+        ratios = [seen.memory / seen.arithmetic for load in loads if name in load for seen in load[name]]
+        return self.memory[0] <= float(np.median(ratios)) <= self.memory[-1]
+
     def _times(self, seen: Seen) -> float:
         memory = seen.memory / seen.arithmetic
-        slope = (self.ms[-1] - self.ms[0]) / max(self.memory[-1] - self.memory[0], _TINY)
-        then = float(np.interp(memory, self.memory, self.ms)) + slope * max(memory - self.memory[-1], 0.0)
+        then = float(np.interp(memory, self.memory, self.ms))
+        if memory > self.memory[-1]:
+            slope = (self.ms[-1] - self.ms[0]) / max(self.memory[-1] - self.memory[0], _TINY)
+            beyond = self.ms[-1] + max(slope, 0.0) * (memory - self.memory[-1])
+            then = min(beyond, self.ms[-1] * memory / self.memory[-1])
         return seen.ms / seen.arithmetic * self.arithmetic / max(then, _TINY)
 
 
@@ -112,13 +120,16 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One stage: the share by which it costs more than in the baseline and may at most, in the same weather; typical
-    milliseconds of the baseline; and the kernels that grew with it."""
+    """One stage: the share by which it costs more than in the baseline and may at most, in the same weather; processor
+    milliseconds that were measured, and typical ones of the baseline; whether the baseline knows such weather; and the
+    kernels that grew with it."""
 
     stage: str
     change: float
     limit: float
+    ms: float
     baseline: float
+    known_weather: bool = True
     grown: tuple[str, ...] = ()
 
     @property
@@ -128,8 +139,9 @@ class Verdict:
     def line(self) -> str:
         """For people: `draw      +11.2%  FAIL …`."""
         where = f" (kernels: {', '.join(self.grown)})" if self.grown else ""
-        bound = f"limit {self.limit:+.1%} of {self.baseline:.2f} ms"
-        return f"{self.stage:<10}{self.change:>+8.1%}  {'ok' if self.passed else 'FAIL'}  {bound}{where}"
+        bound = f"limit {self.limit:+.1%}, {self.ms:.2f} ms, {self.baseline:.2f} in the baseline"
+        weather = "" if self.known_weather else "; the baseline knows no such weather: write it anew"
+        return f"{self.stage:<10}{self.change:>+8.1%}  {'ok' if self.passed else 'FAIL'}  {bound}{where}{weather}"
 
 
 def check(load: Load, baseline: Baseline, tolerance: float = TOLERANCE) -> list[Verdict]:
@@ -150,7 +162,8 @@ def _verdict(loads: Sequence[Rounds], name: str, baseline: Baseline, tolerance: 
     stage = baseline.stages[name]
     change, limit = stage.change(loads, name), tolerance * (_OVERHEAD_SHARE if name == OVERHEAD else 1)
     grown = () if name != DRAW or change <= limit else _grown(loads, baseline, tolerance)
-    return Verdict(name, change, limit, stage.typical, grown)
+    ms = float(np.percentile([seen.ms for load in loads if name in load for seen in load[name]], _QUARTILE))
+    return Verdict(name, change, limit, ms, stage.typical, stage.knows(loads, name), grown)
 
 
 def _grown(loads: Sequence[Rounds], baseline: Baseline, tolerance: float) -> tuple[str, ...]:
@@ -190,8 +203,9 @@ def _baseline(entry: Any) -> Baseline:
     }
     for stage in stages.values():
         values = np.array([*stage.memory, *stage.ms, stage.arithmetic])
-        curve = len(stage.memory) == len(stage.ms) > 0 and (np.diff(stage.memory) >= 0).all()
-        if not (curve and np.isfinite(values).all() and (values >= 0).all() and stage.arithmetic > 0):
+        curve = len(stage.memory) == len(stage.ms) > 1 and (np.diff(stage.memory) > 0).all()
+        usable = np.isfinite(values).all() and (values >= 0).all() and stage.arithmetic > 0
+        if not (curve and usable and stage.memory[0] > 0):
             raise ValueError
     return Baseline(str(entry["machine"]), str(entry["bundle"]), stages)
 

@@ -122,7 +122,7 @@ def _write_baseline(options: argparse.Namespace) -> int:
     write_baseline(options.write_baseline, baseline)
     print(f"{options.write_baseline}: {baseline.bundle} on {baseline.machine}")
     for part, stage in baseline.stages.items():
-        print(f"  {part:<10}{stage.ms[0]:>8.2f} to {stage.ms[-1]:.2f} ms as memory goes")
+        print(f"  {part:<10}{stage.ms[0]:>8.2f} to {stage.ms[-1]:.2f} ms, from little to much pressure on the cache")
     return 0
 
 

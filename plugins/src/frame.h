@@ -88,7 +88,7 @@ struct Frame : Raster {
   const float* geometry;           // of the Gaussians in this frame: the scene's, or `worn`
   Output output;
   Pose pose;
-  bool has_colours;                // whether `colours` are written
+  bool has_colours;                // whether `colours` are written, and needed
   bool mouth_moves;                // whether the mouth arrays below are this frame's
 
   Aligned<float> records;          // [places][8], see RecordField

@@ -11,7 +11,6 @@
 #include <thread>
 #include <vector>
 
-
 namespace emotag {
 
 class Pool {

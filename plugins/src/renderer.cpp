@@ -117,7 +117,8 @@ void Renderer::draw_world(const View& view, const Output& output) {
   draw_gaussians();
 }
 
-// Colours are written as floats if words cannot blend them all, which is known afterwards; so as the frame before had it.
+// Whether words can blend all colours is known only when they are projected. It is taken to be as in the frame before, and
+// they are projected again, with colours as floats, where those are missing.
 void Renderer::project_gaussians() {
   const auto project = [&](bool has_colours) {
     frame_.has_colours = has_colours;
@@ -128,6 +129,7 @@ void Renderer::project_gaussians() {
   const float* const brightest = frame_.brightest.data();
   bright_ = *std::max_element(brightest, brightest + frame_.chunks()) > kBrightest;
   if (bright_ && !frame_.has_colours) project(true);
+  frame_.has_colours = bright_ || !variant_.has_words;
 }
 
 void Renderer::draw_gaussians() {

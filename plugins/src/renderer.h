@@ -2,7 +2,6 @@
 #pragma once
 
 #include <mutex>
-#include <vector>
 
 #include "frame.h"
 #include "pool.h"

@@ -26,7 +26,7 @@ AUDIO, MOTION, DRAW, OVERHEAD = "audio", "motion", "draw", "overhead"
 GATED = (AUDIO, MOTION, DRAW, OVERHEAD)
 ROUNDS = 25
 _WARM_UP = 12  # frames, the last of which is drawn again and again
-_CALLS = {AUDIO: 6, MOTION: 6, DRAW: 3, OVERHEAD: 4}
+_CALLS = {AUDIO: 6, MOTION: 6, DRAW: 3, OVERHEAD: 4}  # motion takes what audio has encoded: no more than that
 _PASSES = 2  # of the yardstick of memory, behind a stage's calls
 _CALIBRATIONS = 2  # before a stage's calls and after them; between them they would drive its weights out of the caches
 

@@ -46,7 +46,8 @@ constexpr float kMiddleX = constants::kSpan / 2.0f, kMiddleY = constants::kTile 
 constexpr int kAhead = 3;  // vectors whose records are on their way while one is loaded: the third cache is that far
 static_assert((kAhead + 1) * kLanes <= kListMargin);
 
-// Half the width of a record's ellipse, to a few thousandths; that of a needle whose determinant is lost counts as large.
+// Half the width of a record's ellipse, to a hundredth for needles of up to 800 pixels; of longer ones the determinant is lost
+// in rounding, and where nothing of it is left they count as large.
 template <class F>
 static EMOTAG_INLINE F half_width(const F* r) {
   const F determinant = fma(r[kQa], r[kQc], r[kQb] * r[kQb] * F(-0.25f));

@@ -60,15 +60,16 @@ class StageBaseline:
     ms: tuple[float, ...]
 
     @staticmethod
-    def measured(name: str, loads: Sequence[Rounds]) -> StageBaseline:
-        """That of some loads: by so many rounds of neighbouring weather, the lower quartile of what they cost."""
+    def measured(name: str, alone: Sequence[Rounds], pressed: Sequence[Rounds]) -> StageBaseline:
+        """That of loads alone and beside a neighbour: the lower quartile of rounds in like weather."""
+        loads = [*alone, *pressed]
         ms, arithmetic, memory = np.array([astuple(seen) for load in loads for seen in load[name]]).T
         usual = float(np.median(arithmetic))
         bins = np.array_split(np.argsort(memory / arithmetic), _KNOTS)
         knots = [float(np.median((memory / arithmetic)[rounds])) for rounds in bins]
         costs = [float(np.percentile((ms / arithmetic * usual)[rounds], _QUARTILE)) for rounds in bins]
         draft = StageBaseline(usual, tuple(knots), tuple(costs))
-        scale = draft.change(loads, name) + 1  # so that these loads are no change
+        scale = draft.change(alone, name) + 1  # so that these are no change: a stage is mostly judged alone
         return replace(draft, ms=tuple(cost * scale for cost in draft.ms))
 
     @property
@@ -109,12 +110,12 @@ class Baseline:
     @staticmethod
     def measured(load: Load, bundle: str) -> Baseline:
         """That of this machine, now."""
-        loads = []
+        alone, pressed = [], []
         for _ in range(_BASELINE_LOADS):  # in turn: other neighbours come and go
-            loads.append(load().measure())
+            alone.append(load().measure())
             with pressing_neighbour():
-                loads.append(load().measure())
-        stages = {name: StageBaseline.measured(name, loads) for name in loads[0]}
+                pressed.append(load().measure())
+        stages = {name: StageBaseline.measured(name, alone, pressed) for name in alone[0]}
         return Baseline(Machine.here().key, bundle, stages)
 
 

@@ -157,8 +157,8 @@ def test_a_change_is_the_lower_quartile_of_loads_and_of_their_rounds_each_in_its
         beyond = [Seen(2.0 * times * 0.9, 1.0, 1.0), Seen(4.0 * times * 1.1, 1.0, 6.0), Seen(90.0, 1.0, 2.0)]
         return {"motion": [*beyond, slow, slow]}
 
-    loads = [*map(load, (7, 4, 5, 6, 8)), {"draw": [Seen(1.0, 1.0, 1.0)]}]
-    assert stage.change(loads, "motion") == pytest.approx(4.0)
+    seen = [*map(load, (7, 4, 5, 6, 8)), {"draw": [Seen(1.0, 1.0, 1.0)]}]
+    assert stage.change(seen, "motion") == pytest.approx(4.0)
     assert stage.typical == 2.5
     assert stage.knows([{"motion": [Seen(1.0, 1.0, memory) for memory in (1.0, 3.0, 9.0)]}], "motion")
     for memory in (1.9, 4.1):  # quieter than ever, or worse
@@ -200,6 +200,12 @@ def test_a_load_whose_calibration_alone_was_disturbed_hides_nothing(baseline: Ba
 
         verdicts = check(load, baseline)
         assert [verdict.stage for verdict in verdicts if not verdict.passed] == ["motion"]
+
+
+def test_a_baseline_that_lacks_a_stage_is_refused(baseline: Baseline) -> None:
+    without = {name: stage for name, stage in baseline.stages.items() if name != "audio"}
+    with pytest.raises(ControlError, match="no audio: .*--write-baseline"):
+        check(loads(0), replace(baseline, stages=without))
 
 
 def test_only_what_failed_is_measured_again(baseline: Baseline) -> None:

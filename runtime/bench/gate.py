@@ -146,9 +146,18 @@ class Verdict:
 
 
 def check(load: Load, baseline: Baseline, tolerance: float = TOLERANCE) -> list[Verdict]:
-    """A verdict for every stage. tolerance: share by which a stage may cost more."""
+    """A verdict for every stage. tolerance: share by which a stage may cost more.
+
+    Raises ControlError if the baseline lacks a stage, as that of a bundle of the same name that was made otherwise.
+    """
     costs = load()
-    names, loads = costs.names, [costs.measure()]
+    names = costs.names
+    if missing := [name for name in names if name not in baseline.stages]:
+        raise ControlError(
+            f"the baseline of {baseline.bundle!r} has no {', '.join(missing)}: it is of another bundle of that name; "
+            "write it anew with emotag-bench BUNDLE --write-baseline"
+        )
+    loads = [costs.measure()]
     while len(loads) < LEAST_LOADS:
         loads.append(load().measure())
     while True:

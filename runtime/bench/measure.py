@@ -63,7 +63,7 @@ class Costs:
             del stages[AUDIO]
         else:
             step = StepOverhead(Avatar(model, width=64, height=64))
-            stages[OVERHEAD] = lambda: sum(step.stretches(extra))
+            stages[OVERHEAD] = lambda: step.outside(extra)
         self._stages: Mapping[str, Callable[[], float]] = stages
         for _ in range(_WARM_UP):
             self._probe.frame()

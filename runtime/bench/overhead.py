@@ -30,18 +30,18 @@ class StepOverhead:
 
     def step(self) -> tuple[float, float]:
         """One step: its processor milliseconds outside the stages, and all of them."""
-        outside = self.stretches()
-        return sum(outside), 1e-6 * (self._borders[-1] - self._borders[0])
+        outside = self.outside()
+        return outside, 1e-6 * (self._borders[-1] - self._borders[0])
 
-    def stretches(self, extra: Callable[[str], None] | None = None) -> list[float]:
-        """One step: processor milliseconds of what is before, between and after its stages. extra: `measure.Extra`."""
+    def outside(self, extra: Callable[[str], None] | None = None) -> float:
+        """One step: processor milliseconds before, between and after its stages. extra: `measure.Extra`."""
         self._borders = [time.thread_time_ns()]
         self._avatar.step(self._sound[self._frame % len(self._sound)])
         if extra is not None:
             extra("overhead")
         self._borders.append(time.thread_time_ns())
         self._frame += 1
-        return [1e-6 * (end - start) for start, end in zip(self._borders[::2], self._borders[1::2], strict=True)]
+        return 1e-6 * sum(end - start for start, end in zip(self._borders[::2], self._borders[1::2], strict=True))
 
     def _bordered(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def bordered(*arguments: Any) -> Any:
